@@ -1,0 +1,48 @@
+# Every target does its own set-up in .venv; nothing outside the project is touched.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DOCS   ?= inbox
+ARGS   ?=
+
+.PHONY: up test test-fast lint format bench lock clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The stamp is the lock itself: a changed lock or project file installs again.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Upwell needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.12 up")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: $(VENV)/.installed  ## start everything on one machine: make up [DOCS=folder] [ARGS="--port 9000"]
+	@exec $(BIN)/upwell up "$(DOCS)" $(ARGS)
+
+test: $(VENV)/.installed  ## every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed  ## what needs no running stack
+	@$(BIN)/python -m pytest -m "not stack and not slow" $(ARGS)
+
+lint: $(VENV)/.installed  ## format check, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed  ## rewrite in house format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed  ## measure (see tests/bench/README.md)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --extra-index-url "" pyproject.toml -o requirements.lock
+
+clean:  ## remove the virtual environment and the data of the default folder's index
+	rm -rf $(VENV) .upwell

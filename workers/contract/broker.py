@@ -1,0 +1,107 @@
+"""Makes the Celery application every process uses: one place for every broker setting and its reason (ADR 0005)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import kombu.exceptions
+import structlog
+from celery import Celery
+from kombu.entity import Queue as KombuQueue
+
+from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, encode, route
+
+log = structlog.get_logger()
+
+SOFT_SHUTDOWN_S = 4
+VISIBILITY_TIMEOUT_S = 1800
+
+
+def make_celery(
+    url: str, key_prefix: str, role: Literal["producer", "worker", "client"], *, name: str = "upwell"
+) -> Celery:
+    """Return a Celery application for ``role``.
+
+    A producer gives up on a stuck broker after about 2 x 3 s, because its hint is only a short cut; a worker waits
+    longer.  Only a client (who asks the query worker) has a result backend.
+    """
+    app = Celery(
+        name, broker=url, backend=url if role in ("client", "worker") else None, set_as_current=role == "worker"
+    )
+    transport: dict[str, Any] = {
+        "global_keyprefix": key_prefix,
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,  # recovery speed comes from leases, not from this
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10 if role == "worker" else 3,
+        "socket_connect_timeout": 5 if role == "worker" else 2,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry_on_timeout": role == "worker",
+    }
+    app.conf.update(
+        broker_transport_options=transport,
+        result_backend_transport_options={"global_keyprefix": key_prefix, "visibility_timeout": VISIBILITY_TIMEOUT_S},
+        visibility_timeout=VISIBILITY_TIMEOUT_S,
+        redis_socket_timeout=10,
+        redis_socket_connect_timeout=5,
+        redis_socket_keepalive=True,
+        redis_retry_on_timeout=True,
+        redis_backend_health_check_interval=15,
+        result_expires=300,
+        broker_pool_acquire_timeout=5,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # outlast long outages; the health check decides
+        task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1},
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_queues=[KombuQueue(queue.value) for queue in Queue],
+        task_default_queue=Queue.BULK.value,
+        task_create_missing_queues=False,
+        task_acks_late=True,
+        task_acks_on_failure=True,
+        task_acks_on_timeout=True,  # failures are ledger states, not broker loops
+        task_reject_on_worker_lost=False,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=1,
+        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
+        worker_enable_soft_shutdown_on_idle=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_eta_task_limit=100,
+        worker_hijack_root_logger=False,
+        enable_utc=True,
+    )
+    return app
+
+
+class Hints:
+    """Sends hints.  A lost hint is harmless, so sending never raises: the sweep sends it again."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
+        """Ask index workers to look at documents; False when the broker did not take it."""
+        return self._send([LookAtDocument(document_id=key, bulk=bulk) for key in document_ids])  # type: ignore[arg-type]
+
+    def embed(self) -> bool:
+        """Ask an index worker to fetch missing dense vectors; False when the broker did not take it."""
+        return self._send([EmbeddingsPending()])
+
+    def _send(self, messages: list[LookAtDocument] | list[EmbeddingsPending]) -> bool:
+        if not messages:
+            return True
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for message in messages:
+                    task, queue = route(message)
+                    self._app.send_task(
+                        task, args=[encode(message)], queue=queue.value, producer=producer, ignore_result=True
+                    )
+        except (kombu.exceptions.OperationalError, OSError, TimeoutError) as exc:
+            log.warning("hint.not_sent", error=type(exc).__name__, count=len(messages))
+            return False
+        return True

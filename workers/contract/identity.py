@@ -1,0 +1,38 @@
+"""Identity is derived, never drawn: the same thing has the same name in every process and after every loss."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11")
+"""Root of every id.  Changing it makes every stored point foreign."""
+
+
+def normal_path(raw: bytes) -> str:
+    """Return the document path for the file name ``raw`` (relative to its root, as the file system has it).
+
+    Unicode NFC, because macOS hands out decomposed names for what Linux stores composed, and both are one document.
+    Bytes that are not UTF-8 become visible escapes (``\\xe9``): such a name can be shown, sent as JSON and told apart.
+    """
+    return unicodedata.normalize("NFC", raw.decode("utf-8", "backslashreplace"))
+
+
+def document_id(source: str, path: str) -> str:
+    """Return the id of the document at ``path`` (normalised) of ``source``."""
+    return str(uuid5(NAMESPACE, f"{source}\x1f{path}"))
+
+
+def text_digest(text: str) -> str:
+    """Return 32 hex digits that stand for ``text``; equal texts, and only they, share them."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def chunk_id(document: str, digest: str, occurrence: int) -> str:
+    """Return the point id of a chunk.
+
+    ``occurrence`` numbers the repeats of one text within a document (0 for the first).  The position is left out on
+    purpose: a paragraph inserted at the top must not rename every chunk below it.
+    """
+    return str(uuid5(NAMESPACE, f"{document}\x1f{digest}\x1f{occurrence}"))

@@ -1,0 +1,251 @@
+"""The ledger's front door: what producers write, and all that they write.
+
+Everything here is committed before anybody is told (an upload's 202, a settled watch event); the hint that follows is
+only a short cut past the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from workers.contract import schema
+from workers.contract.identity import document_id, normal_path
+from workers.contract.schema import documents, processes, sources
+from workers.contract.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a rescan compares: size in bytes, modification time in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Somebody looked at a path and saw this there.
+
+    ``stat`` is None when nothing (that we index) is there; then ``absent_as`` says what becomes of the document and,
+    for ``skipped``, ``reason`` names the rule.  ``touched`` is True when an event says that the content may have been
+    written: it is looked at even if size and times are the same (``touch -r``).
+    """
+
+    source: str
+    raw_path: bytes
+    stat: Stat | None
+    absent_as: Literal["deleted", "skipped", "held"] = "deleted"
+    reason: str | None = None
+    touched: bool = False
+    bulk: bool = False
+    extra: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> str:
+        return normal_path(self.raw_path)
+
+    @property
+    def document_id(self) -> str:
+        return document_id(self.source, self.path)
+
+
+def register_source(
+    engine: Engine, name: str, kind: Literal["folder", "uploads"], root: str, marker: str | None = None
+) -> None:
+    """Make the source known to index workers, or update where it is.
+
+    Raises:
+        ValueError: another folder already has this name.
+    """
+    with engine.begin() as connection:
+        known = connection.execute(select(sources).where(sources.c.name == name)).one_or_none()
+        if known is None:
+            values = {"name": name, "kind": kind, "root": root, "marker": marker, "added_at": schema.now(connection)}
+            connection.execute(insert(sources).values(values))
+        elif known.kind != kind:
+            raise ValueError(
+                f"The source name {name!r} already belongs to {known.kind} at {known.root}."
+                " Give this folder another name: NAME=PATH."
+            )
+        else:
+            connection.execute(
+                update(sources).where(sources.c.name == name).values(root=root, marker=marker or known.marker)
+            )
+
+
+def observe(engine: Engine, observations: Iterable[Observation]) -> list[str]:
+    """Record what was seen, in one transaction, and return the ids of the documents that must be looked at.
+
+    An observation that says nothing new changes nothing: a rescan of unchanged files writes no row.
+    """
+    dirty: list[str] = []
+    with engine.begin() as connection:
+        for seen in observations:
+            if _record(connection, seen):
+                dirty.append(seen.document_id)
+    return dirty
+
+
+def _record(connection: Connection, seen: Observation) -> bool:
+    """Write one observation; True when an index worker has something to do about it."""
+    key = seen.document_id
+    known = connection.execute(select(documents).where(documents.c.id == key)).one_or_none()
+    if known is None:
+        return _insert(connection, key, seen)
+    if seen.stat is None:
+        return _record_absence(connection, known, seen)
+    same = (known.seen_size, known.seen_mtime_ns, known.seen_inode) == (
+        seen.stat.size,
+        seen.stat.mtime_ns,
+        seen.stat.inode,
+    )
+    if same and known.wanted == "present" and not seen.touched and seen.extra is None:
+        return False
+    connection.execute(
+        update(documents)
+        .where(documents.c.id == key)
+        .values(**_fresh(connection, known, seen), wanted="present", absent_as=None, absent_reason=None)
+    )
+    return True
+
+
+def _fresh(connection: Connection, known: Any, seen: Observation) -> dict[str, Any]:
+    """Return the columns that a new desired generation resets; a parked document gets another chance."""
+    values: dict[str, Any] = {
+        "raw_path": seen.raw_path,
+        "desired_generation": known.desired_generation + 1,
+        "observed_at": schema.now(connection),
+        "attempts": 0,
+        "next_try_at": None,
+        "bulk": seen.bulk,
+        "reason": None,
+        "error_class": None,
+    }
+    if seen.stat is not None:
+        values |= {"seen_size": seen.stat.size, "seen_mtime_ns": seen.stat.mtime_ns, "seen_inode": seen.stat.inode}
+    if seen.extra is not None:
+        values["extra"] = json.dumps(seen.extra, ensure_ascii=False)
+    if known.state != State.PARSING:  # whoever holds the lease will see the new generation at its second look
+        values["state"] = State.QUEUED
+    return values
+
+
+def _insert(connection: Connection, key: str, seen: Observation) -> bool:
+    """First sight of a path.  An absent or skipped one is remembered but gives an index worker nothing to do."""
+    if seen.stat is None and seen.absent_as != "skipped":
+        return False
+    present = seen.stat is not None
+    now = schema.now(connection)
+    connection.execute(
+        insert(documents).values(
+            id=key,
+            source=seen.source,
+            path=seen.path,
+            raw_path=seen.raw_path,
+            wanted="present" if present else "absent",
+            absent_as=None if present else seen.absent_as,
+            absent_reason=seen.reason,
+            seen_size=seen.stat.size if seen.stat else None,
+            seen_mtime_ns=seen.stat.mtime_ns if seen.stat else None,
+            seen_inode=seen.stat.inode if seen.stat else None,
+            bulk=seen.bulk,
+            observed_at=now,
+            state=State.QUEUED if present else State.SKIPPED,
+            reason=seen.reason,
+            desired_generation=1,
+            indexed_generation=0 if present else 1,
+            # Milliseconds since the epoch: after a lost ledger, new tokens are above every token in Qdrant.
+            token=now * 1000,
+            extra=json.dumps(seen.extra, ensure_ascii=False) if seen.extra is not None else None,
+        )
+    )
+    return present
+
+
+def _record_absence(connection: Connection, known: Any, seen: Observation) -> bool:
+    if seen.absent_as == "held":
+        if known.state == State.HELD or known.wanted == "absent":
+            return False
+        connection.execute(
+            update(documents).where(documents.c.id == known.id).values(state=State.HELD, reason=seen.reason)
+        )
+        return False
+    if known.wanted == "absent" and known.absent_as == seen.absent_as:
+        if known.absent_reason != seen.reason:
+            values = {"absent_reason": seen.reason, "reason": seen.reason}
+            connection.execute(update(documents).where(documents.c.id == known.id).values(values))
+        return False
+    values = _fresh(connection, known, seen)
+    values |= {"wanted": "absent", "absent_as": seen.absent_as, "absent_reason": seen.reason}
+    connection.execute(update(documents).where(documents.c.id == known.id).values(values))
+    return True
+
+
+def known_files(engine: Engine, source: str) -> Iterable[tuple[str, bytes, Stat | None, str, str]]:
+    """Yield (path, raw path, stat when last noticed, wanted, state) of every document of ``source``, in pages."""
+    columns = (
+        documents.c.path,
+        documents.c.raw_path,
+        documents.c.seen_size,
+        documents.c.seen_mtime_ns,
+        documents.c.seen_inode,
+        documents.c.wanted,
+        documents.c.state,
+    )
+    query = select(*columns).where(documents.c.source == source)
+    with schema.reading(engine).connect() as connection:
+        for row in connection.execution_options(yield_per=2000).execute(query):
+            stat = None if row.seen_size is None else Stat(row.seen_size, row.seen_mtime_ns, row.seen_inode)
+            yield row.path, row.raw_path, stat, row.wanted, row.state
+
+
+def set_alarm(engine: Engine, source: str, alarm: str | None) -> None:
+    """Say why ``source`` is not being followed right now (None: it is)."""
+    with engine.begin() as connection:
+        connection.execute(update(sources).where(sources.c.name == source).values(alarm=alarm))
+
+
+def scan_finished(engine: Engine, source: str) -> None:
+    """Remember that a full scan of ``source`` has just ended, everything it found being committed."""
+    with engine.begin() as connection:
+        connection.execute(update(sources).where(sources.c.name == source).values(scanned_at=schema.now(connection)))
+
+
+def process_name(kind: str) -> str:
+    """Return the name under which this process beats: kind@host:pid."""
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+
+
+def beat(engine: Engine, kind: str, info: dict[str, Any]) -> None:
+    """Say that this process lives and how it is: its row in ``processes`` is renewed."""
+    name = process_name(kind)
+    with engine.begin() as connection:
+        values = {"beat_at": schema.now(connection), "info": json.dumps(info)}
+        if connection.execute(update(processes).where(processes.c.name == name).values(values)).rowcount == 0:
+            connection.execute(
+                insert(processes).values(name=name, kind=kind, host=socket.gethostname(), pid=os.getpid(), **values)
+            )
+
+
+def leave(engine: Engine, kind: str) -> None:
+    """Say that this process ends on purpose."""
+    with engine.begin() as connection:
+        connection.execute(delete(processes).where(processes.c.name == process_name(kind)))
+
+
+def held_documents(engine: Engine, source: str | None = None) -> Sequence[Any]:
+    """Return the rows of documents whose deletion waits for approval."""
+    query = select(documents).where(documents.c.state == State.HELD)
+    if source is not None:
+        query = query.where(documents.c.source == source)
+    with schema.reading(engine).connect() as connection:
+        return connection.execute(query).all()

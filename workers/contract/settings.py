@@ -1,0 +1,94 @@
+"""Settings that several processes share, in groups; each process combines the groups it needs in its own class.
+
+Nothing else reads the environment.  `ops/docs/configuration.md` describes every field, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Group(BaseSettings):
+    """Base of every group: names start with UPWELL_, values never change after start."""
+
+    model_config = SettingsConfigDict(env_prefix="UPWELL_", frozen=True, extra="ignore")
+
+
+class LogSettings(Group):
+    """How a process tells what it does."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe event that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", description="json: one object a line, for machines; console: for eyes."
+    )
+
+
+class LedgerSettings(Group):
+    """Where progress is remembered."""
+
+    ledger_url: SecretStr = Field(
+        SecretStr("sqlite:///.upwell/ledger.db"),
+        description="SQLAlchemy URL of the ledger. SQLite for one host; postgresql+psycopg://… for several.",
+    )
+
+
+class BrokerSettings(Group):
+    """How hints and queries travel."""
+
+    broker_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="URL of Valkey or Redis, scheme redis:// or rediss://, with password.",
+    )
+    key_prefix: str = Field("upwell:", description="Prefix of every key on the broker, for several deployments on one.")
+
+
+class IndexSettings(Group):
+    """Where chunks live."""
+
+    qdrant_url: str = Field("http://127.0.0.1:6333", description="Base URL of Qdrant's REST API.")
+    qdrant_api_key: SecretStr | None = Field(None, description="Sent to Qdrant as the api-key header.")
+    qdrant_timeout: float = Field(
+        30.0, gt=0, description="Seconds to wait for Qdrant before a write counts as unknown."
+    )
+    collection: str = Field(
+        "upwell",
+        pattern=r"^[A-Za-z0-9_-]{1,100}$",
+        description="Alias that readers use; physical collections are COLLECTION-<recipe>.",
+    )
+
+
+class EmbeddingSettings(Group):
+    """Which model turns text into vectors, and how it may be called."""
+
+    embeddings_url: str = Field(
+        "https://api.openai.com/v1", description="Base URL of an OpenAI-compatible API that serves POST /embeddings."
+    )
+    embeddings_model: str = Field("text-embedding-3-small", description="Model name sent with every request.")
+    embeddings_api_key: SecretStr | None = Field(None, description="Bearer key for the embedding endpoint.")
+    embeddings_dimensions: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="Dimensions to ask for; unset: the model's own, learned from its first answer.",
+    )
+    embeddings_input_type: bool | None = Field(
+        None, description="Send input_type (query or passage) with every request; unset: only to the bundled model."
+    )
+    embeddings_timeout: float = Field(60.0, gt=0, description="Seconds to wait for one embedding request.")
+    embeddings_batch_inputs: int = Field(128, ge=1, le=2048, description="Most texts in one embedding request.")
+    embeddings_batch_tokens: int = Field(
+        100_000, ge=64, le=300_000, description="Most tokens (estimated) in one embedding request."
+    )
+    embeddings_concurrency: int = Field(4, ge=1, le=64, description="Embedding requests in flight per index worker.")
+
+
+class SourceSettings(Group):
+    """Where uploads are kept; watched folders are arguments of the watcher."""
+
+    data_dir: Path = Field(Path(".upwell"), description="Directory for uploads and, with the embedded stack, all data.")
