@@ -1,0 +1,1 @@
+"""One module per vendor; nobody else imports it, and its exceptions stop here."""

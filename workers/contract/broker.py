@@ -85,7 +85,7 @@ class Hints:
 
     def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
         """Ask index workers to look at documents; False when the broker did not take it."""
-        return self._send([LookAtDocument(document_id=key, bulk=bulk) for key in document_ids])  # type: ignore[arg-type]
+        return self._send([LookAtDocument(document_id=key, bulk=bulk) for key in document_ids])
 
     def embed(self) -> bool:
         """Ask an index worker to fetch missing dense vectors; False when the broker did not take it."""

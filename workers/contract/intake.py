@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import BigInteger, Engine, cast, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -164,7 +164,7 @@ def _insert(connection: Connection, key: str, seen: Observation) -> bool:
             desired_generation=1,
             indexed_generation=0 if present else 1,
             # Milliseconds since the epoch: after a lost ledger, new tokens are above every token in Qdrant.
-            token=now * 1000,
+            token=cast(now * 1000, BigInteger),
             extra=json.dumps(seen.extra, ensure_ascii=False) if seen.extra is not None else None,
         )
     )

@@ -1,0 +1,177 @@
+"""`upwell documents …`: what is known of each file, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import typer
+
+from ops.cli.client import Api, find_api
+from ops.cli.errors import CliError
+from ops.cli.output import JSON_OPTION, clean, print_json, remark
+
+app = typer.Typer(help="List documents, see what became of one, and try again what failed.", no_args_is_help=True)
+
+PAGE = 200
+WHICH = typer.Argument(..., metavar="ID", help="Id of a document, or its path where only one source has it.")
+
+
+@app.command("list")
+def list_documents(
+    state: str | None = typer.Option(None, help="Only this state: ready, failed, parked, skipped, …"),
+    path: str | None = typer.Option(None, help="Only this path."),
+    source: str | None = typer.Option(None, help="Only this source."),
+    limit: int = typer.Option(1000, min=1, help="Most documents."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List documents with their state and reason.
+
+    Environment: UPWELL_API_URL, UPWELL_API_KEY.
+    """
+    found = list(_pages(find_api(), limit, state=state, path=path, source=source))
+    if as_json:
+        print_json({"documents": found})
+        return
+    for document in found:
+        reason = f"  {clean(document['reason'])}" if document.get("reason") else ""
+        print(f"{document['state']:<10} {clean(document['source'])}/{clean(document['path'])}{reason}")
+    if not found:
+        remark("No documents.")
+    elif len(found) == limit:
+        remark(f"The first {limit}; more with --limit.")
+
+
+@app.command("show")
+def show(which: str = WHICH, as_json: bool = JSON_OPTION) -> None:
+    """Show everything that is known of one document.
+
+    Environment: UPWELL_API_URL, UPWELL_API_KEY.
+    """
+    api = find_api()
+    document = api.get(f"/v1/documents/{document_id(api, which)}")
+    if as_json:
+        print_json(document)
+        return
+    _print_fields(document)
+
+
+@app.command("retry")
+def retry(
+    which: str | None = typer.Argument(None, metavar="[ID]", help="Id or path of one document.", show_default=False),
+    failed: bool = typer.Option(False, "--failed", help="All that failed or are parked."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Try again what failed or is parked.
+
+    Environment: UPWELL_API_URL, UPWELL_API_KEY.
+    """
+    if (which is None) == (not failed):
+        raise CliError("Say which document, or --failed for all that failed or are parked.", exit_code=2)
+    api = find_api()
+    if which is not None:
+        answers = [api.post(f"/v1/documents/{document_id(api, which)}/retry")]
+    else:
+        answers = [api.post("/v1/documents/retry", state=state) for state in ("failed", "parked")]
+    count = sum(_count(answer) for answer in answers)
+    if as_json:
+        print_json({"retried": count})
+    else:
+        print(f"{count} document{'' if count == 1 else 's'} will be tried again. Follow with: upwell status --wait")
+
+
+@app.command("why")
+def why(
+    path: str = typer.Argument(..., metavar="PATH", help="A file, as a path here or relative to its source."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Tell what became of a file and by which rule.
+
+    Environment: UPWELL_API_URL, UPWELL_API_KEY.
+    """
+    there = Path(path)
+    asked = str(there.absolute()) if there.exists() else path
+    answer = find_api().get("/v1/documents/why", path=asked)
+    if as_json:
+        print_json(answer)
+        return
+    _print_fields(answer)
+
+
+@app.command("chunks")
+def chunks(which: str = WHICH, as_json: bool = JSON_OPTION) -> None:
+    """Show a document's chunks in order.
+
+    Environment: UPWELL_API_URL, UPWELL_API_KEY.
+    """
+    api = find_api()
+    answer = api.get(f"/v1/documents/{document_id(api, which)}/chunks")
+    if as_json:
+        print_json(answer)
+        return
+    for chunk in answer.get("chunks") or []:
+        metadata = chunk.get("metadata") or {}
+        page = f", page {metadata['page']}" if metadata.get("page") is not None else ""
+        heading = f"  {clean(metadata['heading'])}" if metadata.get("heading") else ""
+        vector = "" if chunk.get("embedded", True) else "  (no vector yet)"
+        print(f"--- {chunk.get('chunk_index', metadata.get('chunk', '?'))}{page}{heading}{vector}")
+        for line in str(chunk.get("content", "")).splitlines():
+            print(clean(line))
+
+
+def document_id(api: Api, which: str) -> str:
+    """Return the id for an id or a path that only one source has."""
+    try:
+        return str(UUID(which))
+    except ValueError:
+        pass
+    found = _named(api, which)
+    if len(found) == 1:
+        return str(found[0]["id"])
+    if not found:
+        raise CliError(f"No document has the path {which!r}. What became of the file: upwell documents why {which}")
+    names = ", ".join(f"{document['source']}/{document['path']}: {document['id']}" for document in found[:5])
+    raise CliError(f"{which!r} is not unique. Take the id of one of these: {names}")
+
+
+def _named(api: Api, which: str) -> list[dict[str, Any]]:
+    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it."""
+    found = [document for document in _pages(api, PAGE, path=which) if document["path"] == which]
+    if found:
+        return found
+    source, slash, path = which.removeprefix("./").partition("/")
+    if not slash:
+        return []
+    return [document for document in _pages(api, PAGE, path=path, source=source) if document["path"] == path]
+
+
+def _pages(api: Api, most: int, **filters: Any) -> Iterator[dict[str, Any]]:
+    """Yield documents page by page."""
+    cursor: str | None = None
+    left = most
+    while left > 0:
+        answer = api.get("/v1/documents", limit=min(left, PAGE), cursor=cursor, **filters)
+        documents = answer.get("documents") or []
+        yield from documents[:left]
+        left -= len(documents)
+        cursor = answer.get("next_cursor")
+        if not cursor or not documents:
+            return
+
+
+def _count(answer: Any) -> int:
+    """Return how many documents an answer of a retry route is about."""
+    if isinstance(answer, dict):
+        for key in ("retried", "count"):
+            if isinstance(answer.get(key), int):
+                return int(answer[key])
+    return 1
+
+
+def _print_fields(answer: dict[str, Any]) -> None:
+    for name, value in answer.items():
+        if value is None or value == {} or value == []:
+            continue
+        print(f"{name}: {clean(value)}")

@@ -1,0 +1,35 @@
+"""How commands speak: results on standard output, remarks on standard error, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import typer
+
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs.")
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def remark(text: str) -> None:
+    """Say something on standard error that is no part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def clean(text: object) -> str:
+    """Return ``text`` on one line, without control characters that a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in str(text))
+
+
+def clean_lines(text: object) -> str:
+    """Return ``text`` with its line breaks, without control characters that a terminal would obey."""
+    return "\n".join(clean(line).rstrip() for line in str(text).splitlines())
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()

@@ -1,0 +1,134 @@
+"""The data directory of `upwell up`: who owns it, its secret, its ports, and where the running one can be found."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 11.0  # a killed supervisor's guard needs a moment to stop the rest
+
+
+class DataDirError(Exception):
+    """The data directory cannot be used; the text says why and what to do."""
+
+
+class DataDir:
+    """An owned data directory.  Everything in it is for its owner's eyes only."""
+
+    def __init__(self, path: Path) -> None:
+        """Create ``path`` if need be and take it.
+
+        Raises:
+            DataDirError: another `upwell up` runs on it, or it cannot be written.
+        """
+        self.path = path.absolute()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
+            self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise DataDirError(
+                f"The data directory {self.path} cannot be written ({exc.strerror})."
+                " Give another one with --data-dir or UPWELL_DATA_DIR."
+            ) from exc
+        self._lock()
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def password(self) -> str:
+        """Return the embedded broker's password, drawn once."""
+        file = self.path / "broker.password"
+        with contextlib.suppress(FileNotFoundError):
+            if known := file.read_text().strip():
+                return known
+        fresh = secrets.token_urlsafe(32)
+        _write(file, fresh + "\n")
+        return fresh
+
+    def ports(self) -> dict[str, int]:
+        """Return the ports of the last start, by part."""
+        raw = _read(self.path / "ports.json")
+        return {name: port for name, port in raw.items() if isinstance(port, int) and 0 < port < 65536}
+
+    def remember_ports(self, ports: dict[str, int]) -> None:
+        _write(self.path / "ports.json", json.dumps(ports, indent=1) + "\n")
+
+    def publish(self, state: dict[str, Any]) -> None:
+        """Tell other commands where the running one is."""
+        _write(self.path / "up.json", json.dumps(state, indent=1) + "\n")
+
+    def unpublish(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "up.json").unlink()
+
+    def close(self) -> None:
+        """Give the directory back."""
+        os.close(self.lock_fd)
+
+    def _lock(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                running = read_state(self.path)
+                if _is_alive(running.get("pid")) or time.monotonic() > deadline:
+                    os.close(self.lock_fd)
+                    raise DataDirError(_owned(self.path, running)) from None
+                time.sleep(0.05)
+            else:
+                return
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what the `upwell up` on the data directory ``path`` says of itself; empty if there is none."""
+    return _read(path / "up.json")
+
+
+def _owned(path: Path, running: dict[str, Any]) -> str:
+    pid = running.get("pid")
+    where = running.get("addresses", {}).get("api")
+    who = f"pid {pid}" if pid else "its pid is not known yet"
+    at = f" at {where}" if where else ""
+    stop = f"Ctrl-C there, or: kill {pid}" if pid else "Ctrl-C there"
+    return (
+        f"Another upwell ({who}) already runs{at} on the data directory {path}."
+        f" Use that one, stop it ({stop}), or give this one a directory of its own with --data-dir."
+    )
+
+
+def _is_alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace ``file`` in one step, readable by its owner only."""
+    draft = file.with_name(file.name + ".new")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as out:
+        out.write(text)
+    draft.replace(file)

@@ -1,0 +1,164 @@
+"""`upwell up`: check, choose, start, and stay until stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.up import stack
+from ops.up.children import BROWSER_MARK, Children
+from ops.up.datadir import DataDir, DataDirError
+from ops.up.display import Plain, Screen, Silent
+from ops.up.poll import Poller
+from ops.up.settings import UpSettings
+from ops.up.supervisor import Supervisor
+from ops.up.welcome import DEFAULT_FOLDER, make_default_folder
+
+
+class UpError(Exception):
+    """`upwell up` cannot start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to show things: may a browser be opened, JSON instead of text, was the default folder made just now."""
+
+    browser: bool
+    as_json: bool
+    made: bool
+
+
+def run(
+    roots: Sequence[str],
+    *,
+    data_dir: Path | None = None,
+    port: int | None = None,
+    browser: bool = True,
+    as_json: bool = False,
+) -> tuple[int, str | None]:
+    """Run everything on this machine until stopped; returns (exit code, what was wrong).
+
+    Raises:
+        UpError: it cannot even start.
+    """
+    settings = UpSettings()
+    roots = tuple(roots) or (DEFAULT_FOLDER,)
+    made = _check_folders(roots)
+    _check_servers(settings)
+    try:
+        data = DataDir(data_dir or settings.data_dir)
+    except DataDirError as exc:
+        raise UpError(str(exc)) from exc
+    try:
+        return _run(settings, roots, data, port, Look(browser, as_json, made))
+    finally:
+        data.unpublish()
+        data.close()
+
+
+def _run(
+    settings: UpSettings, roots: tuple[str, ...], data: DataDir, port: int | None, look: Look
+) -> tuple[int, str | None]:
+    ports, replaced = stack.choose_ports(settings, port, data)
+    # The children's environment is ours and what we decide on top; only settings classes *read* it.
+    plan = stack.Plan(settings, roots, data.path, data.password(), dict(os.environ), stack.cpu_count())
+    started_at = time.time()
+
+    def publish(current: Mapping[str, int], pids: Mapping[str, int]) -> None:
+        data.remember_ports(data.ports() | dict(current))
+        data.publish(
+            {
+                "pid": os.getpid(),
+                "started_at": started_at,
+                "addresses": stack.addresses(plan, current),
+                "roots": list(roots),
+                "processes": dict(pids),
+            }
+        )
+
+    publish(ports, {})
+    children = Children(data.logs, lock_fd=data.lock_fd)
+    try:
+        supervisor = Supervisor(
+            children, lambda current: stack.parts(plan, current), ports, Silent(), on_change=publish
+        )
+        supervisor.start()  # now: the children need longer to start than we need to get ready to watch them
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        poller = Poller(lambda: stack.addresses(plan, ports)["api"], key)
+        display = _display(plan, ports, poller, look, replaced)
+        supervisor.use(display)
+        poller.start()
+        try:
+            code = supervisor.run()
+        finally:
+            poller.stop()
+            display.close()
+        return code, supervisor.fault
+    finally:
+        children.close()
+
+
+def _check_folders(roots: tuple[str, ...]) -> bool:
+    """Make the default folder if it is the one that is missing; True when it was made."""
+    made = DEFAULT_FOLDER in roots and not Path(DEFAULT_FOLDER).exists() and make_default_folder(Path(DEFAULT_FOLDER))
+    if missing := stack.missing_folders(roots):
+        raise UpError(
+            f"There is no folder {missing[0]}. Make it (mkdir -p {missing[0]}), or name one that exists:"
+            " upwell up FOLDER."
+        )
+    return made
+
+
+def _check_servers(settings: UpSettings) -> None:
+    if settings.broker_url or settings.qdrant_url or settings.embeddings_url:
+        from ops.up.reach import unreachable
+
+        if faults := unreachable(settings):
+            raise UpError("\n".join(faults))
+
+
+def _display(
+    plan: stack.Plan, ports: dict[str, int], poller: Poller, look: Look, replaced: list[stack.Replaced]
+) -> Plain | Screen:
+    def where() -> dict[str, str]:
+        return stack.addresses(plan, ports)
+
+    live = sys.stdout.isatty() and not look.as_json
+
+    def on_ready() -> None:
+        if look.browser and live:
+            open_browser(where()["api"], plan.environ)
+
+    display: Plain | Screen
+    if live:
+        display = Screen(poller, where, str(plan.directory), on_ready=on_ready)
+    else:
+        display = Plain(poller, on_ready=on_ready, as_json=look.as_json)
+        display.addresses(where(), str(plan.directory))
+    for change in replaced:
+        display.replaced(change.name, change.wanted, change.port)
+    if look.made:
+        display.warning("watch", f"made the folder {DEFAULT_FOLDER} with a first document in it, welcome.md")
+    return display
+
+
+def open_browser(url: str, environ: Mapping[str, str]) -> None:
+    """Show the console page, where there is a screen to show it on."""
+    opener = shutil.which("open") if sys.platform == "darwin" else shutil.which("xdg-open")
+    on_screen = sys.platform == "darwin" or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")
+    if not opener or not on_screen:
+        return
+    subprocess.Popen(
+        [opener, url],
+        env=dict(environ) | {BROWSER_MARK: "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

@@ -1,0 +1,59 @@
+"""Asks the api for the status, in a thread of its own, so that a slow answer never delays a restart."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Poller:
+    """Keeps the last answer of GET /v1/status and whether the api says that it is ready."""
+
+    def __init__(self, api: Callable[[], str], api_key: str | None, *, every_s: float = 0.5) -> None:
+        self._api = api
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._answer: tuple[int, dict[str, Any]] | None = None
+        self._count = 0
+        self.ready = False
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def last(self) -> tuple[int, dict[str, Any]] | None:
+        """Return (number of the answer, the answer); None while there has not been one, or the api is away."""
+        with self._lock:
+            return self._answer
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s if self.ready else 0.1):
+            try:
+                if not self.ready:
+                    self.ready = self._get("/readyz")[0] == 200
+                status, body = self._get("/v1/status")
+                answer = json.loads(body) if status == 200 else None
+            except (OSError, http.client.HTTPException, ValueError):
+                answer = None
+            with self._lock:
+                self._count += 1
+                self._answer = (self._count, answer) if isinstance(answer, dict) else None
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        parts = urlsplit(self._api())
+        connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=5)
+        try:
+            connection.request("GET", path, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()

@@ -1,0 +1,26 @@
+"""`make bench`: runs one benchmark by name, or lists them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+BENCHMARKS = {
+    "freshness": "close of a dropped file to found by lexical and by semantic search",
+    "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
+    "thrift": "characters embedded per character changed, over real edit histories",
+}
+
+
+def main() -> int:
+    """Run what is named; without a name, say what there is."""
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        print('make bench ARGS="NAME …", where NAME is one of:')
+        for name, meaning in BENCHMARKS.items():
+            print(f"  {name:12} {meaning}")
+        return 0 if len(sys.argv) < 2 else 2
+    module = importlib.import_module(f"tests.bench.{sys.argv[1]}")
+    return int(module.main(sys.argv[2:]) or 0)
+
+
+raise SystemExit(main())

@@ -1,0 +1,165 @@
+"""The promises of the index port, kept by the dict that tests use and by Qdrant's engine behind the real client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.memory import MemoryIndex
+from workers.adapters import qdrant
+from workers.contract.settings import IndexSettings
+from workers.indexing.ports import Point
+
+DOC = "7c0e4b5e-4f43-5a8e-9d53-0a1f0b4b0001"
+OTHER = "7c0e4b5e-4f43-5a8e-9d53-0a1f0b4b0002"
+IDS = [f"00000000-0000-5000-8000-00000000000{n}" for n in range(8)]
+VECTOR = np.array([1.0, 0.0, 0.0], dtype=np.float32)
+
+
+@pytest.fixture(params=["dict", "qdrant"])
+def index(request):
+    if request.param == "dict":
+        return MemoryIndex()
+    url = request.getfixturevalue("qdrant_url")
+    name = request.getfixturevalue("collection")
+    client = qdrant.connect(IndexSettings(qdrant_url=url))
+    qdrant.create_collection(client, name, 3, url)
+    request.addfinalizer(lambda: client.delete_collection(name))
+    return qdrant.QdrantIndex(client, name, url)
+
+
+def point(number: int, *, doc: str = DOC, position: int = 0, vector=None, text: str = "some words") -> Point:
+    return Point(
+        id=IDS[number],
+        text=text,
+        vector=vector,
+        payload={
+            "content": text,
+            "metadata": {"source": "docs", "path": "a.md", "heading": None, "chunk": position},
+            "doc_id": doc,
+            "version": "v",
+            "chunk_index": position,
+            "digest": f"d{number}",
+            "tenant": "default",
+        },
+    )
+
+
+def tokens(index, doc: str = DOC) -> dict[str, int]:
+    return {key: stored.token for key, stored in index.stored(doc).items()}
+
+
+def test_what_is_put_is_stored_under_its_document_and_token(index):
+    index.put([point(0), point(1, doc=OTHER)], 5)
+
+    assert tokens(index) == {IDS[0]: 5}
+    assert tokens(index, OTHER) == {IDS[1]: 5}
+
+
+def test_putting_twice_is_putting_once(index):
+    index.put([point(0)], 5)
+    index.put([point(0)], 5)
+
+    assert tokens(index) == {IDS[0]: 5}
+
+
+def test_a_put_of_an_older_attempt_loses(index):
+    index.put([point(0, position=7)], 5)
+    index.put([point(0, position=1)], 4)
+
+    assert index.stored(DOC)[IDS[0]].chunk_index == 7
+    assert tokens(index) == {IDS[0]: 5}
+
+
+def test_a_put_of_a_newer_attempt_wins(index):
+    index.put([point(0, position=1)], 4)
+    index.put([point(0, position=7)], 5)
+
+    assert index.stored(DOC)[IDS[0]].chunk_index == 7
+
+
+def test_restating_moves_a_point_and_keeps_its_vector(index):
+    index.put([point(0, vector=VECTOR)], 4)
+    index.restate([point(0, position=3)], 5)
+
+    stored = index.stored(DOC)[IDS[0]]
+    assert (stored.chunk_index, stored.token, stored.embedded) == (3, 5, True)
+    assert stored.metadata["chunk"] == 3
+
+
+def test_restating_and_restamping_by_an_older_attempt_lose(index):
+    index.put([point(0, position=7)], 5)
+    index.restate([point(0, position=1)], 4)
+    index.restamp([IDS[0]], "old", 4)
+
+    assert index.stored(DOC)[IDS[0]].chunk_index == 7
+    assert tokens(index) == {IDS[0]: 5}
+
+
+def test_restamping_renews_the_fence_of_many_at_once(index):
+    index.put([point(0), point(1)], 4)
+    index.restamp([IDS[0], IDS[1], IDS[2]], "v2", 6)
+
+    assert tokens(index) == {IDS[0]: 6, IDS[1]: 6}
+
+
+def test_dropping_forgets_and_the_unknown_is_fine(index):
+    index.put([point(0), point(1)], 4)
+    index.drop([IDS[0], IDS[5]], 4)
+
+    assert tokens(index) == {IDS[1]: 4}
+
+
+def test_dropping_by_an_older_attempt_leaves_what_a_newer_one_has_stored(index):
+    index.put([point(0)], 5)
+    index.drop([IDS[0]], 4)
+    index.drop_document(DOC, 4)
+
+    assert tokens(index) == {IDS[0]: 5}
+
+
+def test_dropping_a_document_leaves_the_others(index):
+    index.put([point(0), point(1, doc=OTHER)], 4)
+    index.drop_document(DOC, 4)
+
+    assert tokens(index) == {}
+    assert tokens(index, OTHER) == {IDS[1]: 4}
+
+
+def test_a_point_without_a_vector_is_pending_until_it_gets_one(index):
+    index.put([point(0, text="to embed"), point(1, vector=VECTOR)], 4)
+    assert [(p.id, p.content) for p in index.pending(DOC)] == [(IDS[0], "to embed")]
+
+    index.put_vectors([(IDS[0], VECTOR)])
+
+    assert index.pending(DOC) == []
+    assert index.stored(DOC)[IDS[0]].embedded
+
+
+def test_vectors_for_points_that_are_gone_are_passed_over_and_the_others_stored(index):
+    index.put([point(0), point(1)], 4)
+    index.drop([IDS[0]], 4)
+
+    index.put_vectors([(IDS[0], VECTOR), (IDS[1], VECTOR)])
+
+    assert list(index.stored(DOC)) == [IDS[1]]
+    assert index.stored(DOC)[IDS[1]].embedded
+
+
+def test_a_refused_text_is_not_pending_any_more(index):
+    index.put([point(0)], 4)
+    index.mark_refused([IDS[0]])
+
+    assert index.pending(DOC) == []
+    assert index.stored(DOC)[IDS[0]].refused
+
+
+def test_nothing_is_a_fine_batch(index):
+    index.put([], 1)
+    index.restate([], 1)
+    index.restamp([], "v", 1)
+    index.drop([], 1)
+    index.put_vectors([])
+    index.mark_refused([])
+
+    assert index.stored(DOC) == {}

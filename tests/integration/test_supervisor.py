@@ -1,0 +1,400 @@
+"""The supervisor and its guard with tiny programs for children: what dies comes back, what stops leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts processes by what Linux tells of them")
+
+HARNESS = """
+import json, sys
+from pathlib import Path
+from ops.up.children import Children, Part
+from ops.up.datadir import DataDir, DataDirError
+from ops.up.supervisor import Supervisor
+
+class Telling:
+    def _tell(self, *words): print(json.dumps(words), flush=True)
+    def restarting(self, name, how, wait_s, times): self._tell("restarting", name, how, wait_s, times)
+    def replaced(self, name, wanted, port): self._tell("replaced", name, wanted, port)
+    def warning(self, name, line): self._tell("warning", name, line)
+    def stopping(self): self._tell("stopping")
+    def tick(self): pass
+
+spec = json.loads(sys.argv[1])
+try:
+    data = DataDir(Path(spec["data"]))
+except DataDirError as exc:
+    print(json.dumps(["error", str(exc)]), flush=True)
+    sys.exit(1)
+
+def make(ports):
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/"}
+    return [
+        Part(name, tuple(word.replace("{port}", str(ports.get(name))) for word in argv), env, stage, ports.get(name))
+        for name, stage, argv in spec["parts"]
+    ]
+
+def publish(ports, pids):
+    data.publish({"pid": __import__("os").getpid(), "ports": dict(ports), "processes": dict(pids),
+                  "addresses": {"api": "http://127.0.0.1:1"}})
+
+children = Children(data.logs, lock_fd=data.lock_fd)
+supervisor = Supervisor(children, make, spec.get("ports", {}), Telling(), on_change=publish,
+                        graces=spec.get("graces", (2.5, 5.0, 1.5)))
+supervisor.start()
+code = supervisor.run()
+print(json.dumps(["ended", code, supervisor.fault]), flush=True)
+children.close()
+data.unpublish()
+sys.exit(code)
+"""
+
+SLEEPER = "import time; time.sleep(1000)"
+
+
+class Run:
+    """A supervisor in a process of its own, and everything that it was the ancestor of."""
+
+    def __init__(self, data: Path, parts: list[tuple[str, int, str]], **spec: Any) -> None:
+        self.data = data
+        self.lines: list[list[Any]] = []
+        self.spec = {
+            "data": str(data),
+            "parts": [
+                (name, stage, [sys.executable, "-S", "-c", code, str(data), "{port}"]) for name, stage, code in parts
+            ],
+            **spec,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HARNESS, json.dumps(self.spec)], stdout=subprocess.PIPE, text=True
+        )
+        self.family: set[psutil.Process] = set()
+
+    def wait_for(self, kind: str, *facts: Any) -> list[Any]:
+        """Read what the supervisor says until it says this."""
+        assert self.process.stdout is not None
+        for raw in self.process.stdout:
+            line = json.loads(raw)
+            self.lines.append(line)
+            if line[0] == kind and line[1 : 1 + len(facts)] == list(facts):
+                return line
+        raise AssertionError(f"it never said {kind} {facts}; it said {self.lines}")
+
+    def state(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.data / "up.json").read_text()))
+        return {}
+
+    def pid(self, name: str, *, but: int | None = None) -> int:
+        """Return the pid of a part, once it runs (``but``: as another process than that one)."""
+        return until(lambda: (pid := self.state().get("processes", {}).get(name)) not in (None, but) and pid)
+
+    def remember_family(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
+
+    def guard(self) -> psutil.Process:
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if any("guard.py" in word for word in child.cmdline()))
+
+    def survivors(self) -> list[psutil.Process]:
+        return [process for process in self.family if process.is_running() and process.status() != "zombie"]
+
+    def end(self) -> None:
+        self.remember_family()
+        self.process.kill()
+        self.process.wait()
+        until(lambda: not self.survivors(), seconds=15)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def until(fact: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := fact()):
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def starter(*parts: tuple[str, int, str], **spec: Any) -> Run:
+        run = Run(tmp_path / "data", list(parts), **spec)
+        runs.append(run)
+        return run
+
+    yield starter
+    for run in runs:
+        run.end()
+
+
+def wait_file(path: Path) -> Path:
+    until(path.exists)
+    return path
+
+
+def test_what_is_killed_is_started_again_and_that_is_said(start: Callable[..., Run]) -> None:
+    run = start(("one", 0, SLEEPER), ("two", 1, SLEEPER))
+    before, other = run.pid("one"), run.pid("two")
+
+    os.kill(before, signal.SIGKILL)
+
+    assert run.wait_for("restarting", "one")[2:] == ["was killed by SIGKILL", 0.2, 1]
+    assert run.pid("one", but=before) != before
+    assert run.pid("two") == other
+
+
+def test_what_keeps_dying_is_started_ever_more_slowly(start: Callable[..., Run]) -> None:
+    run = start(("bad", 0, "import sys; sys.exit(5)"))
+
+    waits = [run.wait_for("restarting", "bad") for _ in range(4)]
+
+    assert [wait[3] for wait in waits] == [0.2, 0.4, 0.8, 1.6]
+    assert waits[0][2] == "ended with exit code 5"
+
+
+def test_a_part_that_refuses_its_configuration_stops_everything_and_its_words_are_the_fault(
+    start: Callable[..., Run],
+) -> None:
+    refusing = """import sys, time
+        time.sleep(0.3)
+        print("noise", file=sys.stderr)
+        print("upwell: The models differ. Do this.", file=sys.stderr)
+        print("Traceback or so", file=sys.stderr)
+        sys.exit(78)"""
+    run = start(("sleeper", 2, SLEEPER), ("refusing", 1, code(refusing)))
+    run.pid("sleeper")
+    run.remember_family()
+
+    assert run.wait_for("ended") == ["ended", 78, "The models differ. Do this."]
+    assert run.process.wait(10) == 78
+    assert run.survivors() == []
+
+
+def test_stopping_goes_stage_by_stage_and_gives_each_part_time_to_finish(start: Callable[..., Run]) -> None:
+    def finishing(name: str) -> str:
+        return code(f"""import signal, sys, time
+            def stop(*_):
+                time.sleep(0.2)
+                open(sys.argv[1] + "/order", "a").write("{name} ")
+                sys.exit(0)
+            signal.signal(signal.SIGTERM, stop)
+            open(sys.argv[1] + "/{name}", "w")
+            while True: time.sleep(1)""")
+
+    run = start(
+        ("store", 2, finishing("store")), ("producer", 0, finishing("producer")), ("worker", 1, finishing("worker"))
+    )
+    for name in ("store", "producer", "worker"):
+        wait_file(run.data / name)
+    run.remember_family()
+
+    run.process.send_signal(signal.SIGTERM)
+
+    assert run.process.wait(10) == 0
+    assert (run.data / "order").read_text() == "producer worker store "
+    assert run.survivors() == []
+    assert not (run.data / "up.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_way_of_asking_to_stop_leaves_no_process(start: Callable[..., Run], number: signal.Signals) -> None:
+    run = start(("one", 0, SLEEPER), ("two", 2, SLEEPER))
+    run.pid("one"), run.pid("two")
+    run.remember_family()
+
+    run.process.send_signal(number)
+
+    assert run.process.wait(10) == 0
+    assert run.survivors() == []
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_stubborn(start: Callable[..., Run]) -> None:
+    run = start(("deaf", 1, DEAF), graces=[1000.0, 1000.0, 1000.0])
+    wait_file(run.data / "deaf")
+    run.remember_family()
+
+    run.process.send_signal(signal.SIGINT)
+    run.wait_for("stopping")
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.process.wait(20) == 0
+    assert run.survivors() == []
+
+
+def test_a_part_that_ignores_the_order_to_stop_is_killed_within_its_grace(start: Callable[..., Run]) -> None:
+    run = start(("deaf", 0, DEAF), graces=[0.3, 0.3, 0.3])
+    wait_file(run.data / "deaf")
+    run.remember_family()
+
+    run.process.send_signal(signal.SIGTERM)
+
+    assert run.process.wait(10) == 0
+    assert run.survivors() == []
+
+
+def test_killing_the_supervisor_leaves_no_process_grandchildren_in_their_own_sessions_included(
+    start: Callable[..., Run],
+) -> None:
+    run = start(("parent", 1, PARENT), ("deaf", 0, DEAF))
+    grandchild = int(wait_file(run.data / "grandchild").read_text())
+    wait_file(run.data / "deaf")
+    run.remember_family()
+    assert grandchild in {process.pid for process in run.family}
+
+    run.process.kill()
+
+    until(lambda: not run.survivors(), seconds=15)
+
+
+def test_a_dead_parts_own_children_are_gone_before_it_starts_again(start: Callable[..., Run]) -> None:
+    run = start(("parent", 1, PARENT))
+    grandchild = psutil.Process(int(wait_file(run.data / "grandchild").read_text()))
+    before = run.pid("parent")
+
+    os.kill(before, signal.SIGKILL)
+    run.pid("parent", but=before)
+
+    until(lambda: not grandchild.is_running() or grandchild.status() == "zombie")
+
+
+def test_killing_the_guard_is_survived_and_leaves_no_second_copy(start: Callable[..., Run]) -> None:
+    run = start(("parent", 1, PARENT), ("one", 0, SLEEPER))
+    before = {name: run.pid(name) for name in ("parent", "one")}
+    wait_file(run.data / "grandchild")
+    run.remember_family()
+
+    run.guard().kill()
+
+    assert run.wait_for("restarting", "parent")[2] == "was lost with the guard process"
+    after = {name: run.pid(name, but=before[name]) for name in before}
+    assert set(after.values()).isdisjoint(before.values())
+    until(lambda: not run.survivors())
+
+
+def test_a_taken_port_is_replaced_and_those_who_know_of_it_are_started_again(start: Callable[..., Run]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        run = start(("server", 2, SERVER), ("other", 0, SLEEPER), ports={"server": port})
+
+        _, name, wanted, chosen = run.wait_for("replaced")
+        assert (name, wanted) == ("server", port)
+        assert chosen != port
+        until(lambda: answers(chosen))
+        until(lambda: run.state().get("ports") == {"server": chosen})
+
+
+def test_a_directory_that_stays_locked_ends_in_a_fault_not_in_endless_restarts(start: Callable[..., Run]) -> None:
+    locked = 'import sys; print("upwell: The directory is in use.", file=sys.stderr); sys.exit(3)'
+    run = start(("qdrant", 2, locked))
+
+    assert run.wait_for("ended") == ["ended", 3, "The directory is in use."]
+
+
+def test_two_on_one_data_directory_is_an_error_that_names_the_first(start: Callable[..., Run]) -> None:
+    first = start(("one", 0, SLEEPER))
+    pid = first.pid("one")
+
+    second = start(("one", 0, SLEEPER))
+
+    message = second.wait_for("error")[1]
+    assert second.process.wait(10) == 1
+    assert str(first.process.pid) in message
+    assert "http://127.0.0.1:1" in message
+    assert "--data-dir" in message
+    assert psutil.pid_exists(pid)
+
+
+def test_a_start_right_after_a_kill_waits_for_the_rest_to_be_gone(start: Callable[..., Run]) -> None:
+    first = start(("one", 0, SLEEPER))
+    first.pid("one")
+    first.remember_family()
+    first.process.kill()
+
+    second = start(("one", 0, SLEEPER))
+
+    until(lambda: second.state().get("pid") == second.process.pid)
+    assert first.survivors() == []
+
+
+def test_what_a_part_writes_is_in_its_log_and_its_warnings_are_passed_on(start: Callable[..., Run]) -> None:
+    run = start(("talker", 0, TALKER))
+
+    line = run.wait_for("warning", "talker")[2]
+
+    assert json.loads(line)["event"] == "disk.full"
+    log = until(lambda: (text := (run.data / "logs" / "talker.log").read_text()).count("\n") >= 2 and text)
+    assert "plain words" in log
+    assert (run.data / "logs" / "talker.log").stat().st_mode & 0o077 == 0
+
+
+def test_a_part_that_closes_its_output_costs_the_guard_nothing(start: Callable[..., Run]) -> None:
+    run = start(("mute", 0, "import os, time; os.close(1); os.close(2); time.sleep(1000)"))
+    run.pid("mute")
+    guard = run.guard()
+    time.sleep(0.3)
+    before = guard.cpu_times()
+
+    time.sleep(0.6)
+
+    after = guard.cpu_times()
+    assert (after.user + after.system) - (before.user + before.system) < 0.2
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def code(text: str) -> str:
+    """Return a program written in line with the test around it."""
+    first, _, rest = text.partition("\n")
+    return first + "\n" + textwrap.dedent(rest)
+
+
+DEAF = code("""import signal, sys, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open(sys.argv[1] + "/deaf", "w")
+    time.sleep(1000)""")
+
+PARENT = code("""import os, subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"], start_new_session=True)
+    with open(sys.argv[1] + "/draft", "w") as out: out.write(str(child.pid))
+    os.replace(sys.argv[1] + "/draft", sys.argv[1] + "/grandchild")
+    time.sleep(1000)""")
+
+SERVER = code("""import socket, sys, time
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind(("127.0.0.1", int(sys.argv[2])))
+    except OSError:
+        sys.exit(3)
+    server.listen()
+    time.sleep(1000)""")
+
+TALKER = code("""import time
+    print("plain words", flush=True)
+    print('{"event": "disk.full", "level": "warning"}', flush=True)
+    time.sleep(1000)""")

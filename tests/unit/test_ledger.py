@@ -1,0 +1,300 @@
+"""The ledger decides who works and what is forgotten: nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+
+from workers.contract import schema
+from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
+from workers.contract.schema import documents, embeddings, processes
+from workers.contract.states import State
+from workers.indexing.ledger import MAX_ATTEMPTS, Indexed, LeaseLost, Ledger
+
+RECIPE = "r1"
+SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    register_source(engine, "docs", "folder", "/docs")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(engine):
+    return Ledger(engine, "worker-1")
+
+
+def row(engine, key):
+    with engine.connect() as connection:
+        return connection.execute(select(documents).where(documents.c.id == key)).one()
+
+
+def put(engine, key, **values):
+    with engine.begin() as connection:
+        connection.execute(update(documents).where(documents.c.id == key).values(**values))
+
+
+def indexed(**values):
+    return Indexed(
+        **({"state": State.READY, "version": "v1", "recipe": RECIPE, "collection": "c", "chunks": 2} | values)
+    )
+
+
+def test_a_first_sight_is_queued_and_the_second_of_the_same_thing_changes_nothing(engine):
+    assert observe(engine, [SEEN]) == [SEEN.document_id]
+    before = row(engine, SEEN.document_id)
+
+    assert observe(engine, [SEEN]) == []
+
+    assert row(engine, SEEN.document_id) == before
+    assert before.state == State.QUEUED
+
+
+def test_a_touched_file_is_looked_at_although_size_and_times_are_the_same(engine):
+    observe(engine, [SEEN])
+
+    assert observe(engine, [Observation("docs", b"a.txt", Stat(10, 20, 30), touched=True)]) == [SEEN.document_id]
+
+
+def test_the_absence_of_something_never_seen_is_nothing(engine):
+    assert observe(engine, [Observation("docs", b"x", None)]) == []
+
+
+def test_a_skipped_file_is_remembered_with_its_rule_and_gives_nobody_work(engine, ledger):
+    ignored = Observation("docs", b"x.log", None, absent_as="skipped", reason=".upwellignore:1 *.log")
+
+    assert observe(engine, [ignored]) == []
+
+    assert row(engine, ignored.document_id).state == State.SKIPPED
+    assert ledger.due(RECIPE, 10) == []
+
+
+def test_only_one_of_two_workers_gets_a_document(engine, ledger):
+    observe(engine, [SEEN])
+
+    assert ledger.claim(SEEN.document_id, RECIPE) is not None
+    assert Ledger(engine, "worker-2").claim(SEEN.document_id, RECIPE) is None
+
+
+def test_an_expired_lease_is_taken_over_with_a_greater_token_and_schedules_a_verify(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, lease_until=1.0)
+
+    second = ledger.claim(SEEN.document_id, RECIPE)
+
+    assert second.token > first.token
+    assert second.verify
+    assert row(engine, SEEN.document_id).verify_at is not None
+
+
+def test_who_lost_the_lease_commits_nothing(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, lease_until=1.0)
+    ledger.claim(SEEN.document_id, RECIPE)
+
+    with pytest.raises(LeaseLost):
+        ledger.commit(first, indexed())
+
+    assert row(engine, SEEN.document_id).indexed_generation == 0
+    assert not ledger.holds(first)
+
+
+def test_a_commit_makes_it_ready_and_leaves_nothing_to_do(engine, ledger):
+    observe(engine, [SEEN])
+    claim = ledger.claim(SEEN.document_id, RECIPE)
+
+    assert ledger.commit(claim, indexed()) is False
+
+    found = row(engine, SEEN.document_id)
+    assert (found.state, found.version, found.attempts, found.lease_until) == (State.READY, "v1", 0, None)
+    assert ledger.due(RECIPE, 10) == []
+    assert ledger.claim(SEEN.document_id, RECIPE) is None
+
+
+def test_a_change_noticed_during_the_work_is_not_forgotten_by_the_commit(engine, ledger):
+    observe(engine, [SEEN])
+    claim = ledger.claim(SEEN.document_id, RECIPE)
+    observe(engine, [Observation("docs", b"a.txt", Stat(11, 21, 30))])
+
+    assert ledger.commit(claim, indexed()) is True
+
+    assert row(engine, SEEN.document_id).state == State.QUEUED
+    assert ledger.due(RECIPE, 10) == [(SEEN.document_id, False)]
+
+
+def test_attempts_count_at_pick_up_and_a_change_gives_new_ones(engine, ledger):
+    observe(engine, [SEEN])
+    for attempt in range(1, MAX_ATTEMPTS + 2):
+        claim = ledger.claim(SEEN.document_id, RECIPE)
+        assert claim.attempts == attempt
+        put(engine, SEEN.document_id, lease_until=1.0)  # the worker was killed
+
+    observe(engine, [Observation("docs", b"a.txt", Stat(11, 21, 30))])
+
+    assert ledger.claim(SEEN.document_id, RECIPE).attempts == 1
+
+
+def test_an_outage_takes_its_attempt_back(engine, ledger):
+    observe(engine, [SEEN])
+    claim = ledger.claim(SEEN.document_id, RECIPE)
+
+    ledger.give_back(
+        claim, state=State.FAILED, reason="Qdrant is away", error_class="Outage", retry_in_s=60, counted=False
+    )
+
+    found = row(engine, SEEN.document_id)
+    assert (found.attempts, found.state, found.reason) == (0, State.FAILED, "Qdrant is away")
+    assert ledger.claim(SEEN.document_id, RECIPE) is None  # not before its time
+    put(engine, SEEN.document_id, next_try_at=1.0)
+    assert ledger.claim(SEEN.document_id, RECIPE) is not None
+
+
+def test_a_parked_document_waits_for_a_change_or_for_a_new_recipe(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed(state=State.PARKED, version=None, reason="broken"))
+
+    assert ledger.claim(SEEN.document_id, RECIPE) is None
+    assert ledger.due(RECIPE, 10) == []
+    assert ledger.due("r2", 10) == [(SEEN.document_id, False)]
+    observe(engine, [Observation("docs", b"a.txt", Stat(11, 21, 30))])
+    assert ledger.claim(SEEN.document_id, RECIPE) is not None
+
+
+def test_a_new_recipe_makes_every_indexed_document_due(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+
+    assert ledger.due("r2", 10) == [(SEEN.document_id, False)]
+    assert ledger.due(None, 10) == []
+
+
+def test_a_verify_that_is_due_is_work_and_is_done_once(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+    ledger.suspect(SEEN.document_id)
+
+    claim = ledger.claim(SEEN.document_id, RECIPE)
+    assert claim.verify
+    ledger.commit(claim, indexed())
+
+    assert ledger.claim(SEEN.document_id, RECIPE) is None
+
+
+def test_live_documents_come_before_bulk_ones(engine, ledger):
+    bulk = Observation("docs", b"bulk.txt", Stat(1, 1, 1), bulk=True)
+    observe(engine, [bulk, SEEN])
+
+    assert ledger.due(RECIPE, 10) == [(SEEN.document_id, False), (bulk.document_id, True)]
+
+
+def test_embeddings_are_claimed_once_live_first_and_end_as_ready(engine, ledger):
+    bulk = Observation("docs", b"bulk.txt", Stat(1, 1, 1), bulk=True)
+    observe(engine, [bulk, SEEN])
+    for key in (bulk.document_id, SEEN.document_id):
+        ledger.commit(ledger.claim(key, RECIPE), indexed(state=State.EMBEDDING, vectors_pending=2))
+
+    assert [claim.document_id for claim in ledger.claim_embeddings(1)] == [SEEN.document_id]
+    [claim] = ledger.claim_embeddings(10)
+    assert claim.document_id == bulk.document_id
+    assert not ledger.has_embeddings_due()
+
+    ledger.embedded(claim, pending=0, tokens=7)
+    found = row(engine, bulk.document_id)
+    assert (found.state, found.vectors_pending, found.tokens) == (State.READY, 0, 7)
+
+
+def test_vectors_of_a_document_that_changed_meanwhile_do_not_make_it_ready(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed(state=State.EMBEDDING, vectors_pending=2))
+    [claim] = ledger.claim_embeddings(1)
+    observe(engine, [Observation("docs", b"a.txt", Stat(11, 21, 30))])
+    newer = ledger.claim(SEEN.document_id, RECIPE)
+
+    ledger.embedded(claim, pending=0, tokens=1)
+
+    assert row(engine, SEEN.document_id).state == State.PARSING
+    assert ledger.holds(newer)
+
+
+def test_a_vector_is_remembered_bit_for_bit_and_twice_is_once(engine, ledger):
+    vector = np.array([0.25, -1.5, 3.0], dtype=np.float32)
+
+    ledger.remember_vectors([("k", vector), ("k", vector)])
+    ledger.remember_vectors([("k", vector)])
+
+    found = ledger.cached_vectors(["k", "unknown"])
+    assert list(found) == ["k"]
+    assert found["k"].tolist() == vector.tolist()
+
+
+def test_the_cache_forgets_the_longest_unused_beyond_its_size(engine, ledger):
+    for number in range(5):
+        ledger.remember_vectors([(f"k{number}", np.zeros(2, dtype=np.float32))])
+        with engine.begin() as connection:
+            connection.execute(update(embeddings).where(embeddings.c.key == f"k{number}").values(used_at=number))
+
+    assert ledger.trim_vectors(2) == 3
+    assert set(ledger.cached_vectors([f"k{n}" for n in range(5)])) == {"k3", "k4"}
+
+
+def test_a_held_deletion_stays_as_it_is_until_somebody_decides(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+
+    assert observe(engine, [Observation("docs", b"a.txt", None, absent_as="held", reason="too many at once")]) == []
+
+    assert row(engine, SEEN.document_id).state == State.HELD
+    assert ledger.due(RECIPE, 10) == []
+
+
+def test_losing_the_collection_makes_every_stored_document_due_again(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+
+    assert ledger.dirty_all("c2") == 1
+
+    assert ledger.claim(SEEN.document_id, RECIPE).version is None
+
+
+def test_tokens_start_above_every_token_of_a_lost_ledger(engine, tmp_path):
+    observe(engine, [SEEN])
+    old = Ledger(engine, "w").claim(SEEN.document_id, RECIPE).token
+    fresh = schema.open_ledger(f"sqlite:///{tmp_path}/new.db")
+    observe(fresh, [SEEN])
+
+    assert Ledger(fresh, "w").claim(SEEN.document_id, RECIPE).token > old - 2  # one token a millisecond at most
+
+
+def test_a_name_that_belongs_to_uploads_cannot_be_a_folder(engine):
+    register_source(engine, "uploads", "uploads", "/data/uploads")
+
+    with pytest.raises(ValueError, match="already belongs"):
+        register_source(engine, "uploads", "folder", "/elsewhere")
+
+
+def test_a_process_beats_in_one_row_and_leaves_none(engine):
+    beat(engine, "watcher", {"dirty": 1})
+    beat(engine, "watcher", {"dirty": 0})
+    with engine.connect() as connection:
+        assert [r.info for r in connection.execute(select(processes))] == ['{"dirty": 0}']
+
+    leave(engine, "watcher")
+
+    with engine.connect() as connection:
+        assert connection.execute(select(processes)).all() == []
+
+
+def test_a_ledger_of_another_release_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    schema.open_ledger(url).dispose()
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 99)
+
+    with pytest.raises(schema.LedgerMismatch, match="UPWELL_LEDGER_URL"):
+        schema.open_ledger(url)

@@ -1,0 +1,364 @@
+"""One road for every change: whatever happened, the index ends as the file is, and nothing is paid for twice."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from sqlalchemy import select, update
+from workers.indexing.chunk import ChunkOptions
+
+from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
+from workers.contract import schema
+from workers.contract.intake import Observation, Stat, observe, register_source
+from workers.contract.schema import documents
+from workers.contract.states import State
+from workers.errors import (
+    DocumentEncrypted,
+    EmbedderUnavailable,
+    IndexUnavailable,
+    NoText,
+    ParserCrashed,
+    UnsupportedType,
+)
+from workers.indexing.breaker import Breaker
+from workers.indexing.embed import Embedding, Limits
+from workers.indexing.leases import Leases, Tally
+from workers.indexing.ledger import Ledger
+from workers.indexing.recipe import Space
+from workers.indexing.reconcile import Pipeline
+from workers.indexing.worker import IndexWorker
+
+
+class Bench:
+    """One folder, one worker, everything else in memory."""
+
+    def __init__(self, root) -> None:
+        self.root = root / "docs"
+        self.root.mkdir()
+        self.engine = schema.open_ledger(f"sqlite:///{root}/ledger.db")
+        register_source(self.engine, "docs", "folder", str(self.root))
+        self.ledger = Ledger(self.engine, "worker")
+        self.index, self.parser, self.embedder = MemoryIndex(), LineParser(), CountingEmbedder()
+        self.hints, self.breaker, tally = RecordedHints(), Breaker(), Tally()
+        space = Space("model", 3)
+        pipeline = Pipeline(
+            self.ledger, self.index, self.parser, space, "c", "recipe", ChunkOptions(min_chars=1), max_bytes=10_000
+        )
+        embedding = Embedding(self.ledger, self.index, self.embedder, space, Limits(4, 1000, 2), self.breaker, tally)
+        leases = Leases(self.ledger, lambda: None)
+        self.worker = IndexWorker(self.ledger, pipeline, embedding, leases, self.hints, tally)
+
+    def write(self, name: str, text: str) -> str:
+        (self.root / name).write_text(text)
+        return self.see(name)
+
+    def see(self, name: str) -> str:
+        """What the watcher would record."""
+        path = self.root / name
+        found = path.stat() if path.exists() else None
+        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
+        seen = Observation("docs", os.fsencode(name), stat, touched=True)
+        observe(self.engine, [seen])
+        return seen.document_id
+
+    def run(self, key: str) -> None:
+        self.worker.look(key)
+        self.worker.embed()
+
+    def row(self, key: str):
+        with self.engine.connect() as connection:
+            return connection.execute(select(documents).where(documents.c.id == key)).one()
+
+    def expire(self, key: str) -> None:
+        """Let leases and waiting times end."""
+        with self.engine.begin() as connection:
+            connection.execute(update(documents).values(next_try_at=None, embed_next_try_at=None))
+            connection.execute(update(documents).where(documents.c.lease_until.is_not(None)).values(lease_until=1.0))
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    bench.engine.dispose()
+
+
+def test_a_new_file_is_searchable_before_it_is_embedded_and_ready_after(bench):
+    key = bench.write("a.txt", "one fish\n\ntwo fish")
+
+    bench.worker.look(key)
+    assert bench.index.contents(key) == ["one fish", "two fish"]
+    assert (bench.row(key).state, bench.row(key).vectors_pending) == (State.EMBEDDING, 2)
+
+    bench.worker.embed()
+    assert (bench.row(key).state, bench.row(key).vectors_pending) == (State.READY, 0)
+
+
+def test_an_edit_embeds_only_the_chunk_it_changed(bench):
+    key = bench.write("a.txt", "one\n\ntwo\n\nthree")
+    bench.run(key)
+    bench.embedder.texts.clear()
+
+    bench.write("a.txt", "one\n\ntwo and a half\n\nthree")
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["one", "two and a half", "three"]
+    assert len(bench.embedder.texts) == 1
+
+
+def test_an_insertion_at_the_top_embeds_only_itself_and_moves_the_others(bench):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.embedder.texts.clear()
+
+    bench.write("a.txt", "zero\n\none\n\ntwo")
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["zero", "one", "two"]
+    assert len(bench.embedder.texts) == 1
+    assert [p["metadata"]["chunk"] for p in bench.index.points.values() if p["content"] == "two"] == [2]
+
+
+def test_a_touch_parses_nothing_and_writes_nothing(bench):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    parsed, writes = bench.parser.parsed, bench.index.writes
+
+    os.utime(bench.root / "a.txt")
+    bench.see("a.txt")
+    bench.run(key)
+
+    assert (bench.parser.parsed, bench.index.writes) == (parsed, writes)
+    assert bench.row(key).state == State.READY
+
+
+def test_a_rename_a_copy_and_a_revert_embed_nothing(bench):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.write("a.txt", "one\n\nthree")
+    bench.run(key)
+    bench.embedder.texts.clear()
+
+    bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    copy = bench.write("b.txt", "one\n\ntwo")
+    bench.run(copy)
+    (bench.root / "a.txt").rename(bench.root / "c.txt")
+    bench.see("a.txt")
+    moved = bench.see("c.txt")
+    bench.run(moved)
+    bench.run(key)
+
+    assert bench.embedder.texts == []
+    assert bench.index.contents(key) == []
+    assert bench.index.contents(copy) == bench.index.contents(moved) == ["one", "two"]
+    assert [bench.row(k).state for k in (key, copy, moved)] == [State.DELETED, State.READY, State.READY]
+
+
+def test_equal_paragraphs_are_chunks_of_their_own(bench):
+    key = bench.write("a.txt", "same\n\nsame\n\nsame")
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["same"] * 3
+    assert len(bench.embedder.texts) == 1
+
+
+def test_a_file_that_vanished_stays_until_the_watcher_confirms_it(bench):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    bench.see("a.txt")
+    (bench.root / "a.txt").unlink()
+
+    bench.run(key)
+    assert bench.index.contents(key) == ["one"]
+    assert bench.row(key).state == State.FAILED
+
+    bench.see("a.txt")
+    bench.expire(key)
+    bench.run(key)
+    assert bench.index.contents(key) == []
+    assert bench.row(key).state == State.DELETED
+
+
+def test_a_deletion_that_came_true_too_late_indexes_what_is_there(bench):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    (bench.root / "a.txt").unlink()
+    bench.see("a.txt")
+    (bench.root / "a.txt").write_text("two")
+
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["two"]
+
+
+def test_a_link_put_in_a_files_place_is_never_followed(bench, tmp_path):
+    (tmp_path / "secret").write_text("root password")
+    key = bench.write("a.txt", "one")
+    (bench.root / "a.txt").unlink()
+    (bench.root / "a.txt").symlink_to(tmp_path / "secret")
+
+    bench.run(key)
+
+    assert bench.index.contents(key) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (DocumentEncrypted("It is protected by a password."), State.PARKED),
+        (NoText("There is no text in it."), State.EMPTY),
+        (UnsupportedType("A picture."), State.SKIPPED),
+    ],
+)
+def test_what_cannot_be_indexed_says_why_and_leaves_nothing_of_its_old_version(bench, error, state):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    bench.parser.error = error
+
+    bench.write("a.txt", "changed")
+    bench.run(key)
+
+    assert bench.index.contents(key) == []
+    assert (bench.row(key).state, bench.row(key).reason) == (state, str(error))
+
+
+def test_a_file_over_the_limit_is_parked_and_names_the_setting(bench):
+    key = bench.write("a.txt", "x" * 20_000)
+
+    bench.run(key)
+
+    assert bench.row(key).state == State.PARKED
+    assert "UPWELL_PARSE_MAX_BYTES" in bench.row(key).reason
+
+
+def test_a_document_that_crashes_its_parser_is_tried_three_times_and_parked(bench):
+    key = bench.write("a.txt", "one")
+    bench.parser.error = ParserCrashed("The parser ended with signal 11.")
+
+    for expected in (State.FAILED, State.FAILED, State.PARKED):
+        bench.run(key)
+        assert bench.row(key).state == expected
+        bench.expire(key)
+
+    bench.run(key)
+    assert bench.parser.parsed == 3
+    assert "Tried 3 times" in bench.row(key).reason
+
+
+def test_a_document_that_kills_its_worker_is_parked_after_three_pick_ups(bench):
+    key = bench.write("a.txt", "one")
+    for _ in range(3):
+        assert bench.ledger.claim(key, "recipe") is not None  # and the worker dies
+        bench.expire(key)
+
+    bench.run(key)
+
+    assert bench.row(key).state == State.PARKED
+    assert bench.parser.parsed == 0
+
+
+def test_an_outage_of_the_index_consumes_no_attempt(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+
+    def away(*_args):
+        raise IndexUnavailable("No answer from Qdrant at http://x (UPWELL_QDRANT_URL).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.index, "put", away)
+        for _ in range(5):
+            bench.run(key)
+            assert (bench.row(key).state, bench.row(key).attempts) == (State.FAILED, 0)
+            bench.expire(key)
+    bench.run(key)
+
+    assert bench.row(key).state == State.READY
+
+
+def test_a_dead_endpoint_leaves_lexical_search_and_everything_is_embedded_later(bench):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.embedder.error = EmbedderUnavailable("No answer from the endpoint.", retry_after=7.0)
+
+    bench.run(key)
+    assert bench.index.contents(key) == ["one", "two"]
+    assert bench.row(key).state == State.EMBEDDING
+    assert "Lexical search only" in bench.row(key).reason
+    assert bench.breaker.seconds_open() > 0
+
+    bench.embedder.error = None
+    bench.breaker.succeeded()
+    bench.expire(key)
+    bench.worker.embed()
+    assert (bench.row(key).state, bench.row(key).reason) == (State.READY, None)
+
+
+def test_a_refused_text_is_bisected_out_and_only_its_chunk_is_marked(bench):
+    key = bench.write("a.txt", "\n\n".join(["one", "two", "poison", "four", "five", "six"]))
+    bench.embedder.refuse = "poison"
+
+    bench.run(key)
+
+    marked = [p["content"] for p in bench.index.points.values() if p["refused"]]
+    assert marked == ["poison"]
+    assert sum(p["embedded"] for p in bench.index.points.values()) == 5
+    assert bench.row(key).state == State.READY
+    assert "1 of its chunks" in bench.row(key).reason
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+    put = bench.index.put
+
+    def edit_and_put(points, token):
+        monkeypatch.setattr(bench.index, "put", put)
+        (bench.root / "a.txt").write_text("two, written meanwhile")
+        put(points, token)
+
+    monkeypatch.setattr(bench.index, "put", edit_and_put)
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["two, written meanwhile"]
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing_and_has_the_document_verified(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+    parse = bench.parser.parse
+
+    def overtaken(fd, path):
+        bench.expire(key)
+        bench.ledger.claim(key, "recipe")
+        return parse(fd, path)
+
+    monkeypatch.setattr(bench.parser, "parse", overtaken)
+    bench.run(key)
+
+    assert bench.index.points == {}
+    assert bench.row(key).verify_at is not None
+
+
+def test_what_a_dead_attempt_left_is_found_by_the_verify_of_its_successor(bench):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    claim_token = bench.row(key).token
+    bench.index.points["late"] = {
+        "doc_id": key, "content": "stale", "token": claim_token, "embedded": True, "refused": False,
+        "chunk_index": 9, "metadata": {"heading": None},
+    }  # fmt: skip
+    bench.ledger.suspect(key)
+
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["one"]
+
+
+def test_a_bug_costs_its_document_three_attempts_and_its_text_stays_out_of_the_reason(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+    bench.parser.error = ValueError("cannot handle: the secret sentence")
+
+    for _ in range(3):
+        bench.run(key)
+        bench.expire(key)
+
+    assert bench.row(key).state == State.PARKED
+    assert "secret" not in bench.row(key).reason

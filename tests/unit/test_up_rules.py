@@ -1,0 +1,320 @@
+"""What `upwell up` decides before and while it runs: restarts, ports, environments, progress, words."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.up import ports, stack
+from ops.up.datadir import DataDir, DataDirError, read_state
+from ops.up.display import Plain, readable
+from ops.up.progress import Progress, duration
+from ops.up.restarts import Backoff
+from ops.up.settings import UpSettings
+from ops.up.supervisor import how_it_ended
+from ops.up.welcome import make_default_folder
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("UPWELL_")]:
+        monkeypatch.delenv(name)
+
+
+# ----------------------------------------------------------------------------------------------------------- restarts
+
+
+def test_waits_double_up_to_ten_seconds() -> None:
+    backoff = Backoff()
+    assert [backoff.died(0.0) for _ in range(8)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+def test_half_a_minute_of_health_is_forgiveness() -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.died(0.0)
+    backoff.started(100.0)
+    assert backoff.died(129.9) == 6.4
+    backoff.started(200.0)
+    assert backoff.died(230.0) == 0.2
+
+
+def test_exit_codes_are_told_in_words() -> None:
+    assert how_it_ended(-9) == "was killed by SIGKILL"
+    assert how_it_ended(1) == "ended with exit code 1"
+
+
+# -------------------------------------------------------------------------------------------------------------- ports
+
+
+def test_a_taken_port_is_replaced_by_a_free_one_nearby() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        assert not ports.is_free(wanted)
+        found = ports.near(wanted, {wanted + 1})
+        assert found not in (wanted, wanted + 1)
+        assert ports.is_free(found)
+
+
+def test_free_ports_are_not_among_those_the_kernel_gives_to_clients() -> None:
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if first_ephemeral < ports.LOWEST + 1000:
+        pytest.skip("this machine leaves no room below its ephemeral range")
+    assert all(ports.LOWEST <= ports.any_free(set()) < first_ephemeral for _ in range(20))
+
+
+def test_ports_are_kept_from_start_to_start_and_a_taken_one_is_reported(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    first, replaced = stack.choose_ports(UpSettings(), ports.any_free(set()), data)
+    assert replaced == []
+    again, _ = stack.choose_ports(UpSettings(), None, data)
+    assert again == first
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first["broker"]))
+        taken.listen()
+        third, replaced = stack.choose_ports(UpSettings(), None, data)
+    assert [(change.name, change.wanted) for change in replaced] == [("broker", first["broker"])]
+    assert third["broker"] != first["broker"]
+    assert str(replaced[0]).startswith(f"port {first['broker']} is taken; broker uses ")
+    data.close()
+
+
+# --------------------------------------------------------------------------------------------------------- environment
+
+
+def plan(tmp_path: Path, environ: dict[str, str] | None = None, **settings: Any) -> stack.Plan:
+    return stack.Plan(UpSettings(**settings), ("inbox",), tmp_path, "secret", environ or {}, cpus=2)
+
+
+PORTS = {"api": 8080, "broker": 21000, "qdrant": 21001, "embeddings": 21002}
+
+
+def parts_by_name(chosen: stack.Plan, used: dict[str, int]) -> dict[str, Any]:
+    return {part.name: part for part in stack.parts(chosen, used)}
+
+
+def test_everything_embedded_is_told_to_the_children(tmp_path: Path) -> None:
+    env = parts_by_name(plan(tmp_path), PORTS)["index"].env
+
+    assert env["UPWELL_BROKER_URL"] == "redis://:secret@127.0.0.1:21000/0"
+    assert env["UPWELL_QDRANT_URL"] == "http://127.0.0.1:21001"
+    assert env["UPWELL_EMBEDDINGS_URL"] == "http://127.0.0.1:21002/v1"
+    assert env["UPWELL_EMBEDDINGS_MODEL"] == "multilingual-e5-small-q4"
+    assert env["UPWELL_LEDGER_URL"] == f"sqlite:///{tmp_path}/ledger.db"
+    assert env["UPWELL_DATA_DIR"] == str(tmp_path)
+    assert env["REMAP_SIGTERM"] == "SIGQUIT"
+    assert env["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_real_server_replaces_its_embedded_part_and_no_other(tmp_path: Path) -> None:
+    environ = {"UPWELL_QDRANT_URL": "http://q:6333", "UPWELL_QDRANT_API_KEY": "k"}
+    chosen = plan(tmp_path, environ, qdrant_url="http://q:6333")
+
+    assert stack.listeners(chosen.settings) == ["api", "broker", "embeddings"]
+    found = parts_by_name(chosen, {name: port for name, port in PORTS.items() if name != "qdrant"})
+
+    assert "qdrant" not in found
+    assert {"broker", "embeddings"} <= set(found)
+    assert found["index"].env["UPWELL_QDRANT_URL"] == "http://q:6333"
+    assert found["index"].env["UPWELL_QDRANT_API_KEY"] == "k"
+
+
+def test_keys_for_other_servers_do_not_reach_embedded_ones(tmp_path: Path) -> None:
+    environ = {"UPWELL_QDRANT_API_KEY": "k", "UPWELL_EMBEDDINGS_API_KEY": "k", "UPWELL_EMBEDDINGS_DIMENSIONS": "1536"}
+    env = parts_by_name(plan(tmp_path, environ), PORTS)["index"].env
+
+    assert not set(environ) & set(env)
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPWELL_QDRANT_URL", "")
+    assert UpSettings().qdrant_url is None
+
+
+def test_no_password_is_in_any_command_or_address(tmp_path: Path) -> None:
+    chosen = plan(tmp_path, broker_url="redis://user:hidden@r:6379/0", qdrant_url="http://user:hidden@q:6333")
+    used = {name: port for name, port in PORTS.items() if name in ("api", "embeddings")}
+
+    assert "hidden" not in json.dumps(stack.addresses(chosen, used))
+    embedded = plan(tmp_path)
+    assert not any("secret" in word for part in stack.parts(embedded, PORTS) for word in part.argv)
+    assert "secret" not in json.dumps(stack.addresses(embedded, PORTS))
+
+
+def test_producers_stop_first_and_stores_last(tmp_path: Path) -> None:
+    stages = {part.name: part.stage for part in stack.parts(plan(tmp_path), PORTS)}
+
+    assert max(stages["watch"], stages["api"]) < min(stages["index"], stages["query"])
+    assert max(stages["index"], stages["query"]) < min(stages["broker"], stages["qdrant"], stages["embeddings"])
+
+
+def test_a_file_in_the_users_folder_cannot_shadow_a_module(tmp_path: Path) -> None:
+    assert all("-P" in part.argv for part in stack.parts(plan(tmp_path), PORTS) if part.name != "broker")
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_missing_folders_are_found_with_and_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "a=b").mkdir()
+    roots = [str(tmp_path / "there"), f"docs={tmp_path}/there", str(tmp_path / "a=b"), f"x={tmp_path}/gone", "gone"]
+    assert stack.missing_folders(roots) == [f"x={tmp_path}/gone", "gone"]
+
+
+def test_the_default_folder_is_made_once_with_something_to_find(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    assert make_default_folder(inbox)
+    text = (inbox / "welcome.md").read_text()
+    assert "upwell ask" in text
+    (inbox / "welcome.md").unlink()
+    assert not make_default_folder(inbox)
+    assert list(inbox.iterdir()) == []
+
+
+def test_the_data_directory_and_all_in_it_is_private(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    password = data.password()
+    data.publish({"pid": 1})
+
+    assert data.password() == password
+    assert len(password) >= 32
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    for name in ("broker.password", "up.json", "lock"):
+        assert (tmp_path / "data" / name).stat().st_mode & 0o777 == 0o600
+    data.unpublish()
+    assert read_state(tmp_path / "data") == {}
+    data.close()
+
+
+def test_a_data_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirError, match="UPWELL_DATA_DIR"):
+        DataDir(tmp_path / "file" / "data")
+
+
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+def answer(pending: int = 0, **documents: int) -> dict[str, Any]:
+    working = {"queued", "parsing", "embedding", "failed"} & set(documents)
+    return {"documents": documents, "chunks": 7, "embeddings_pending": pending, "converged": not working}
+
+
+def test_rate_and_time_left_come_from_what_was_settled_lately() -> None:
+    progress = Progress()
+    progress.update(answer(queued=30), 0.0)
+    picture = progress.update(answer(queued=20, ready=10), 5.0)
+
+    assert picture.per_second == 2.0
+    assert picture.eta_s == 10.0
+    assert (picture.settled, picture.total) == (10, 30)
+
+
+def test_the_slower_road_decides_the_time_left() -> None:
+    progress = Progress()
+    progress.update(answer(pending=100, queued=2), 0.0)
+    assert progress.update(answer(pending=90, queued=1, ready=1), 1.0).eta_s == 9.0
+
+
+def test_nothing_to_do_has_no_time_left_and_standing_still_promises_nothing() -> None:
+    progress = Progress()
+    assert progress.update(answer(ready=3), 0.0).eta_s is None
+    progress.update(answer(ready=3, queued=5), 1.0)
+    assert progress.update(answer(ready=3, queued=5), 2.0).eta_s is None
+
+
+def test_durations_are_said_as_people_do() -> None:
+    assert [duration(s) for s in (7.4, 89, 200, 7500)] == ["7 s", "89 s", "3 min", "2 h 5 min"]
+
+
+def test_alarms_of_any_shape_are_shown() -> None:
+    raw = {**answer(), "alarms": ["disk full", {"source": "inbox", "message": "its marker is missing"}]}
+    assert Progress().update(raw, 0.0).alarms == ("disk full", "inbox: its marker is missing")
+
+
+# ------------------------------------------------------------------------------------------------------------- display
+
+
+class FakePoller:
+    ready = False
+    answer: tuple[int, dict[str, Any]] | None = None
+
+    def last(self) -> tuple[int, dict[str, Any]] | None:
+        return self.answer
+
+
+def test_plain_output_is_one_line_per_change_not_faster_than_people_read() -> None:
+    poller, out, now, said_ready = FakePoller(), io.StringIO(), [0.0], []
+    display = Plain(poller, on_ready=lambda: said_ready.append(1), out=out, clock=lambda: now[0])  # type: ignore[arg-type]
+    for moment, status in enumerate([answer(queued=3), answer(queued=2, ready=1), answer(queued=2, ready=1)], 1):
+        poller.answer = (moment, status)
+        now[0] += 0.5
+        display.tick()
+    poller.ready = True
+    now[0] = 3.0
+    poller.answer = (9, answer(ready=3))
+    display.tick()
+    display.tick()
+
+    lines = out.getvalue().splitlines()
+    assert lines[-1] == "documents: 3 ready; 7 chunks, 0 embeddings pending, all done"
+    assert lines[-2] == "ready: after 3.0 s"
+    assert len(lines) <= 3
+    assert said_ready == [1]
+
+
+def test_json_output_is_one_object_a_line() -> None:
+    out = io.StringIO()
+    display = Plain(FakePoller(), on_ready=lambda: None, out=out, as_json=True)  # type: ignore[arg-type]
+    display.addresses({"api": "http://a"}, "/d")
+    display.restarting("index", "was killed by SIGKILL", 0.2, 1)
+
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert events[0] == {"event": "addresses", "api": "http://a", "data": "/d"}
+    assert events[1]["part"] == "index"
+
+
+def test_log_lines_are_made_readable() -> None:
+    raw = json.dumps({"event": "hint.not_sent", "level": "warning", "timestamp": "t", "process": "api", "count": 2})
+    assert readable(raw) == "hint.not_sent count=2"
+    assert readable("upwell: No answer.") == "No answer."
+    assert readable("{broken") == "{broken"
+
+
+def test_an_output_nobody_reads_any_more_does_not_stop_the_work() -> None:
+    out = io.StringIO()
+    out.close()
+    Plain(FakePoller(), on_ready=lambda: None, out=out).stopping()  # type: ignore[arg-type]
+
+
+def test_the_live_table_shows_addresses_states_restarts_and_alarms() -> None:
+    from rich.console import Console
+
+    from ops.up.display import Screen
+
+    poller, out, now = FakePoller(), io.StringIO(), [0.0]
+    console = Console(file=out, force_terminal=True, width=100)
+    places = {"api": "http://127.0.0.1:8080", "qdrant": "http://127.0.0.1:6333"}
+    screen = Screen(poller, lambda: places, "/d", on_ready=lambda: None, console=console, clock=lambda: now[0])  # type: ignore[arg-type]
+    poller.ready = True
+    poller.answer = (1, {**answer(pending=4, ready=2, parked=1, queued=1), "alarms": ["the disk [full] is full"]})
+    screen.restarting("index", "was killed by SIGKILL", 0.2, 1)
+    now[0] = 1.0
+    screen.tick()
+    screen.stopping()
+    screen.close()
+
+    shown = out.getvalue()
+    facts = ["http://127.0.0.1:8080/v1/search", "2 ready", "1 parked", "1 queued", "4 embeddings pending", "1 restart"]
+    for words in [*facts, "index worker was killed by SIGKILL", "the disk [full] is full", "Stopping"]:
+        assert words in shown, words

@@ -1,0 +1,320 @@
+"""The only module that writes to Qdrant.
+
+Fences: every point carries the token of the attempt that stored it.  An upsert replaces only older points
+(``update_filter``, Qdrant 1.16), a payload change touches only older ones, a delete only those not newer.  What a late
+upsert of a dead attempt may still resurrect is found by the verify that every takeover schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import httpx
+from qdrant_client import QdrantClient
+from qdrant_client import models as m
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from workers.adapters import bm25
+from workers.contract.settings import IndexSettings
+from workers.errors import IndexMisconfigured, IndexUnavailable
+from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
+
+T = TypeVar("T")
+Client = QdrantClient
+
+SPARSE = "bm25"
+BATCH = 256
+PAGE = 512
+
+PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType] = {
+    "doc_id": m.PayloadSchemaType.KEYWORD,
+    "digest": m.PayloadSchemaType.KEYWORD,
+    "tenant": m.PayloadSchemaType.KEYWORD,
+    "token": m.PayloadSchemaType.INTEGER,
+    "chunk_index": m.PayloadSchemaType.INTEGER,
+    "embedded": m.PayloadSchemaType.BOOL,
+    "metadata.source": m.PayloadSchemaType.KEYWORD,
+    "metadata.path": m.PayloadSchemaType.KEYWORD,
+    "metadata.filetype": m.PayloadSchemaType.KEYWORD,
+    "metadata.language": m.PayloadSchemaType.KEYWORD,
+    "metadata.created": m.PayloadSchemaType.DATETIME,
+    "metadata.modified": m.PayloadSchemaType.DATETIME,
+}
+
+
+def connect(settings: IndexSettings) -> QdrantClient:
+    """Return a client; make one per process, because each costs tens of milliseconds."""
+    key = settings.qdrant_api_key
+    return QdrantClient(
+        url=settings.qdrant_url,
+        api_key=key.get_secret_value() if key else None,
+        timeout=int(settings.qdrant_timeout),
+        prefer_grpc=False,
+        check_compatibility=False,
+    )
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn the client's exceptions into ours; the text never repeats what was sent."""
+    hint = f"Qdrant at {url} (UPWELL_QDRANT_URL)"
+    try:
+        yield
+    except UnexpectedResponse as exc:
+        status = exc.status_code or 500
+        if status in (408, 429) or status >= 500:
+            raise IndexUnavailable(f"{hint} answers {status}.") from exc
+        if status in (401, 403):
+            raise IndexMisconfigured(f"{hint} refuses the key (UPWELL_QDRANT_API_KEY).") from exc
+        raise IndexMisconfigured(f"{hint} refuses the request with {status}.") from exc
+    except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
+        raise IndexUnavailable(f"No answer from {hint}: {type(exc).__name__}.") from exc
+
+
+class QdrantIndex:
+    """One physical collection, as index workers write it."""
+
+    def __init__(self, client: QdrantClient, collection: str, url: str) -> None:
+        self._client = client
+        self._collection = collection
+        self._url = url
+
+    @property
+    def collection(self) -> str:
+        """Physical collection."""
+        return self._collection
+
+    def stored(self, document_id: str) -> dict[str, StoredPoint]:
+        wanted = ["token", "embedded", "vector_error", "chunk_index", "metadata"]
+        found: dict[str, StoredPoint] = {}
+        for record in self._scroll(m.Filter(must=[_doc(document_id)]), wanted):
+            payload = record.payload or {}
+            found[str(record.id)] = StoredPoint(
+                id=str(record.id),
+                token=int(payload.get("token", 0)),
+                embedded=bool(payload.get("embedded", False)),
+                refused="vector_error" in payload,
+                chunk_index=int(payload.get("chunk_index", -1)),
+                metadata=payload.get("metadata") or {},
+            )
+        return found
+
+    def put(self, points: Sequence[Point], token: int) -> None:
+        for batch in _slices(points, BATCH):
+            structs = [
+                m.PointStruct(
+                    id=point.id,
+                    vector=_vectors(point),
+                    payload={
+                        **point.payload,
+                        "token": token,
+                        "indexed_at": _now(),
+                        "embedded": point.vector is not None,
+                    },
+                )
+                for point in batch
+            ]
+            with translated(self._url):
+                done = self._client.upsert(self._collection, structs, wait=True, update_filter=_older_than(token))
+            self._applied(done)
+
+    def restate(self, points: Sequence[Point], token: int) -> None:
+        operations = [
+            m.SetPayloadOperation(
+                set_payload=m.SetPayload(
+                    payload={key: point.payload[key] for key in ("metadata", "version", "chunk_index")}
+                    | {"token": token, "indexed_at": _now()},
+                    filter=m.Filter(must=[m.HasIdCondition(has_id=[point.id]), _token(lt=token)]),
+                )
+            )
+            for point in points
+        ]
+        for batch in _slices(operations, BATCH):
+            with translated(self._url):
+                results = self._client.batch_update_points(self._collection, batch, wait=True)
+            for done in results:
+                self._applied(done)
+
+    def restamp(self, ids: Sequence[str], version: str, token: int) -> None:
+        for batch in _slices(ids, BATCH * 4):
+            with translated(self._url):
+                done = self._client.set_payload(
+                    self._collection,
+                    payload={"token": token, "version": version},
+                    points=m.Filter(must=[m.HasIdCondition(has_id=list(batch)), _token(lt=token)]),
+                    wait=True,
+                )
+            self._applied(done)
+
+    def drop(self, ids: Iterable[str], token: int) -> None:
+        for batch in _slices(list(ids), BATCH):
+            self._delete(m.Filter(must=[m.HasIdCondition(has_id=list(batch)), _token(lte=token)]))
+
+    def drop_document(self, document_id: str, token: int) -> None:
+        self._delete(m.Filter(must=[_doc(document_id), _token(lte=token)]))
+
+    def pending(self, document_id: str) -> list[PendingPoint]:
+        condition = m.Filter(
+            must=[_doc(document_id), m.FieldCondition(key="embedded", match=m.MatchValue(value=False))],
+            must_not=[m.FieldCondition(key="vector_error", match=m.MatchValue(value="refused"))],
+        )
+        return [
+            PendingPoint(
+                id=str(record.id),
+                document_id=document_id,
+                heading=((record.payload or {}).get("metadata") or {}).get("heading"),
+                content=(record.payload or {}).get("content", ""),
+            )
+            for record in self._scroll(condition, ["content", "metadata.heading"])
+        ]
+
+    def put_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
+        for batch in _slices(vectors, BATCH):
+            try:
+                self._put_vectors(batch)
+            except IndexMisconfigured:
+                # The whole request is refused when one of its points is gone meanwhile (an edit took it away).
+                present = self._present([key for key, _ in batch])
+                self._put_vectors([(key, vector) for key, vector in batch if key in present])
+
+    def mark_refused(self, ids: Sequence[str]) -> None:
+        for batch in _slices(ids, BATCH):
+            with translated(self._url):
+                done = self._client.set_payload(
+                    self._collection,
+                    payload={"vector_error": "refused"},
+                    points=m.Filter(must=[m.HasIdCondition(has_id=list(batch))]),
+                    wait=True,
+                )
+            self._applied(done)
+
+    def count(self) -> int:
+        """Return the number of points in the collection."""
+        with translated(self._url):
+            return self._client.count(self._collection, exact=True).count
+
+    def _put_vectors(self, batch: Sequence[tuple[str, Vector]]) -> None:
+        if not batch:
+            return
+        operations: list[Any] = [
+            m.UpdateVectorsOperation(
+                update_vectors=m.UpdateVectors(
+                    points=[m.PointVectors(id=key, vector=vector.tolist()) for key, vector in batch]
+                )
+            ),
+            m.SetPayloadOperation(
+                # After the vectors: a crash in between leaves the chunk to be embedded from the cache, never a lie.
+                set_payload=m.SetPayload(
+                    payload={"embedded": True}, filter=m.Filter(must=[m.HasIdCondition(has_id=[k for k, _ in batch])])
+                )
+            ),
+        ]
+        with translated(self._url):
+            results = self._client.batch_update_points(self._collection, operations, wait=True)
+        for done in results:
+            self._applied(done)
+
+    def _present(self, ids: Sequence[str]) -> set[str]:
+        with translated(self._url):
+            found = self._client.retrieve(self._collection, list(ids), with_payload=False)
+        return {str(record.id) for record in found}
+
+    def _delete(self, condition: m.Filter) -> None:
+        with translated(self._url):
+            done = self._client.delete(self._collection, m.FilterSelector(filter=condition), wait=True)
+        self._applied(done)
+
+    def _applied(self, result: m.UpdateResult) -> None:
+        """Only "completed" is done; "acknowledged" and "wait_timeout" may still be applied, at any later time."""
+        if result.status != m.UpdateStatus.COMPLETED:
+            raise IndexUnavailable(f"Qdrant at {self._url} did not finish a write in time ({result.status}).")
+
+    def _scroll(self, condition: m.Filter, payload: list[str]) -> Iterator[m.Record]:
+        offset: Any = None
+        while True:
+            with translated(self._url):
+                records, offset = self._client.scroll(
+                    self._collection,
+                    scroll_filter=condition,
+                    limit=PAGE,
+                    offset=offset,
+                    with_payload=payload,
+                    with_vectors=False,
+                )
+            yield from records
+            if offset is None:
+                return
+
+
+# ---------------------------------------------------------------------------------------------------- collections
+
+
+def physical_collections(client: QdrantClient, url: str) -> tuple[set[str], dict[str, str]]:
+    """Return (names of collections, alias -> collection)."""
+    with translated(url):
+        names = {c.name for c in client.get_collections().collections}
+        aliases = {a.alias_name: a.collection_name for a in client.get_aliases().aliases}
+    return names, aliases
+
+
+def create_collection(client: QdrantClient, name: str, dimensions: int, url: str) -> None:
+    """Create the physical collection and its payload indexes, before the first insert.  Twice is the same as once."""
+    with translated(url):
+        if not client.collection_exists(name):
+            try:
+                client.create_collection(
+                    name,
+                    vectors_config=m.VectorParams(size=dimensions, distance=m.Distance.COSINE),
+                    sparse_vectors_config={SPARSE: m.SparseVectorParams(modifier=m.Modifier.IDF)},
+                )
+            except UnexpectedResponse as exc:
+                if exc.status_code != 409:  # somebody else was faster
+                    raise
+        for field, kind in PAYLOAD_INDEXES.items():
+            client.create_payload_index(name, field, field_schema=kind, wait=True)
+
+
+def dimensions_of(client: QdrantClient, name: str, url: str) -> int | None:
+    """Return the size of the unnamed dense vector of a collection; None when it has none."""
+    with translated(url):
+        vectors = client.get_collection(name).config.params.vectors
+    return vectors.size if isinstance(vectors, m.VectorParams) else None
+
+
+def point_alias(client: QdrantClient, alias: str, collection: str, url: str) -> None:
+    """Let ``alias`` lead to ``collection``."""
+    operation = m.CreateAliasOperation(create_alias=m.CreateAlias(collection_name=collection, alias_name=alias))
+    with translated(url):
+        client.update_collection_aliases([operation])
+
+
+def _vectors(point: Point) -> dict[str, Any]:
+    sparse = bm25.document_vector(point.text)
+    vectors: dict[str, Any] = {SPARSE: m.SparseVector(indices=sparse.indices, values=sparse.values)}
+    if point.vector is not None:
+        vectors[""] = point.vector.tolist()
+    return vectors
+
+
+def _doc(document_id: str) -> m.FieldCondition:
+    return m.FieldCondition(key="doc_id", match=m.MatchValue(value=document_id))
+
+
+def _token(*, lt: int | None = None, lte: int | None = None) -> m.FieldCondition:
+    return m.FieldCondition(key="token", range=m.Range(lt=lt, lte=lte))
+
+
+def _older_than(token: int) -> m.Filter:
+    return m.Filter(must=[_token(lt=token)])
+
+
+def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

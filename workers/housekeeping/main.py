@@ -1,0 +1,64 @@
+"""The housekeeping process: sweeps for ever, and trims the embedding cache.  Any number may run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+
+import redis
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from workers.contract import intake, schema
+from workers.contract.broker import Hints, make_celery
+from workers.contract.logs import set_up_logs
+from workers.contract.messages import Queue
+from workers.housekeeping.settings import HousekeepingSettings
+from workers.housekeeping.sweep import sweep
+from workers.indexing.ledger import RECIPE_FACT, Ledger
+
+log = structlog.get_logger()
+
+TRIM_S = 600.0
+
+
+def run() -> None:
+    """Run until SIGTERM."""
+    settings = HousekeepingSettings()
+    set_up_logs("beat", level=settings.log_level, fmt=settings.log_format)
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
+    ledger = Ledger(engine, intake.process_name("beat"))
+    url = settings.broker_url.get_secret_value()
+    hints = Hints(make_celery(url, settings.key_prefix, "producer"))
+    broker = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2)
+    trimmed_at = time.monotonic()
+    log.info("beat.ready", every_s=settings.sweep_interval)
+    while not stop.wait(settings.sweep_interval):
+        try:
+            intake.beat(engine, "beat", {})
+            # What the index worker that started last goes by; it is the one that will pick the hints up.
+            recipe = ledger.fact(RECIPE_FACT)
+            swept = sweep(ledger, hints, recipe, limit=settings.sweep_batch, queued=_queued(broker, settings))
+            if swept.live or swept.bulk:
+                log.info("sweep.hinted", live=swept.live, bulk=swept.bulk)
+            if time.monotonic() - trimmed_at > TRIM_S:
+                trimmed_at = time.monotonic()
+                ledger.trim_vectors(settings.embedding_cache_entries)
+        except (SQLAlchemyError, redis.RedisError) as exc:  # away or busy: the next sweep tries again
+            log.warning("sweep.failed", error=type(exc).__name__)
+    intake.leave(engine, "beat")
+
+
+def _queued(broker: redis.Redis, settings: HousekeepingSettings) -> int:
+    """Return how many look hints wait on the broker."""
+    lengths = [broker.llen(f"{settings.key_prefix}{queue}") for queue in (Queue.LIVE, Queue.BULK)]
+    return sum(int(length) for length in lengths)

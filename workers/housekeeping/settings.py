@@ -1,0 +1,17 @@
+"""Settings of the housekeeping process."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from workers.contract.settings import BrokerSettings, LedgerSettings, LogSettings
+
+
+class HousekeepingSettings(LedgerSettings, BrokerSettings, LogSettings):
+    """Everything the housekeeping process can be told."""
+
+    sweep_interval: float = Field(5.0, gt=0, description="Seconds between two sweeps of the ledger.")
+    sweep_batch: int = Field(1000, ge=1, description="Most hints that one sweep sends.")
+    embedding_cache_entries: int = Field(
+        1_000_000, ge=0, description="Vectors that the ledger remembers, so that no text is paid for twice."
+    )

@@ -1,0 +1,87 @@
+"""Keeps the leases of attempts at work, and tells the ledger that this process lives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from workers.indexing.ledger import RENEW_S, Claim, Ledger
+
+log = structlog.get_logger()
+
+BEAT_S = 5.0
+
+
+class Leases:
+    """Renews every lease that is held, from one thread, for as long as the process lives.
+
+    A process that is frozen does not renew; its documents go to others, and its token keeps its late writes out.
+    """
+
+    def __init__(self, ledger: Ledger, beat: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self._beat = beat
+        self._held: dict[str, Claim] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Start renewing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing; what is still held runs out by itself."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+
+    @contextmanager
+    def kept(self, claim: Claim) -> Iterator[None]:
+        """Keep ``claim`` alive for the length of the block."""
+        with self._lock:
+            self._held[claim.document_id] = claim
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(claim.document_id, None)
+
+    def _run(self) -> None:
+        since_renewal = 0.0
+        while not self._stop.wait(BEAT_S):
+            since_renewal += BEAT_S
+            try:
+                self._beat()
+                if since_renewal >= RENEW_S:
+                    since_renewal = 0.0
+                    with self._lock:
+                        held = list(self._held.values())
+                    if held:
+                        self._ledger.renew(held)
+            except SQLAlchemyError as exc:  # the ledger is busy or away: the next beat tries again
+                log.warning("lease.not_renewed", error=type(exc).__name__)
+
+
+class Tally:
+    """Adds figures up in memory and hands them to the ledger now and then, instead of one commit per document."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._amounts: dict[str, float] = {}
+
+    def add(self, **amounts: float) -> None:
+        """Add to named figures (``stage__parse__seconds=0.2``)."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._amounts[name] = self._amounts.get(name, 0.0) + amount
+
+    def take(self) -> dict[str, Any]:
+        """Return what has been added since the last call."""
+        with self._lock:
+            taken, self._amounts = self._amounts, {}
+        return taken

@@ -1,0 +1,487 @@
+"""What an index worker asks of the ledger: claim, look, commit, give back.  Each is one short transaction.
+
+A claim is a lease with a token that only grows.  The lease decides who works; the token decides whose writes to Qdrant
+count.  Lease times come from the database's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, Row, and_, bindparam, case, delete, func, insert, null, or_, select, update
+
+from workers.contract import schema
+from workers.contract.schema import counters, documents, embeddings, meta, sources
+from workers.contract.states import State
+
+LEASE_S = 120.0
+RENEW_S = 30.0
+MAX_ATTEMPTS = 3
+RECIPE_FACT = "recipe"
+LATE_WRITES_S = 150.0
+"""After a takeover, how long a write of the dead attempt may still be on its way: the lease plus a client timeout."""
+
+
+class LeaseLost(Exception):
+    """Another worker has the document now.  No error: there is nothing left to do here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to make one document true, until the lease ends."""
+
+    document_id: str
+    source: str
+    path: str
+    raw_path: bytes
+    root: str | None  # None: the source is not known any more
+    marker: str | None
+    generation: int
+    wanted: str
+    absent_as: str | None
+    absent_reason: str | None
+    token: int
+    attempts: int
+    version: str | None
+    recipe: str | None
+    collection: str | None
+    indexed_generation: int
+    verify: bool
+    state_before: str
+    bulk: bool
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a successful attempt stored; written by commit."""
+
+    state: State
+    version: str | None
+    recipe: str | None
+    collection: str
+    chunks: int = 0
+    vectors_pending: int = 0
+    size: int = 0
+    reason: str | None = None
+    error_class: str | None = None
+    title: str | None = None
+    filetype: str | None = None
+    parse_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What became of a document whose bytes turned out to be the indexed ones."""
+
+    state: State
+    moved_on: bool
+    vectors_pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingClaim:
+    """The right to embed what a document's chunks lack."""
+
+    document_id: str
+    token: int
+
+
+class Ledger:
+    """The ledger as index workers use it."""
+
+    def __init__(self, engine: Engine, owner: str) -> None:
+        self._engine = engine
+        self._reading = schema.reading(engine)
+        self._owner = owner
+
+    # ------------------------------------------------------------------ one document
+
+    def claim(self, document_id: str, recipe: str) -> Claim | None:
+        """Take the lease of a document that has something to do, or return None: nothing to do, or somebody has it.
+
+        The attempt is counted here, at pick-up, so that a document that kills its worker is counted too.  An
+        unreleased lease means that an attempt died or froze: its late writes are looked for at ``verify_at``.
+        """
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
+            taken_over = documents.c.lease_until.is_not(None)
+            before = connection.execute(
+                select(documents.c.state, documents.c.lease_until, due_verify.label("verify")).where(
+                    documents.c.id == document_id
+                )
+            ).one_or_none()
+            if before is None:
+                return None
+            row = connection.execute(
+                update(documents)
+                .where(documents.c.id == document_id, _has_work(now, recipe), _is_free(now))
+                .values(
+                    token=documents.c.token + 1,
+                    lease_until=now + LEASE_S,
+                    lease_owner=self._owner,
+                    attempts=documents.c.attempts + 1,
+                    state=State.PARSING,
+                    verify_at=case(
+                        (taken_over, now + LATE_WRITES_S), (due_verify, null()), else_=documents.c.verify_at
+                    ),
+                )
+                .returning(*documents.c)
+            ).one_or_none()
+            if row is None:
+                return None
+            home = connection.execute(select(sources).where(sources.c.name == row.source)).one_or_none()
+        return _claim(row, home, verify=bool(before.verify) or before.lease_until is not None, before=before.state)
+
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether the claim is still the newest of its document."""
+        with self._reading.connect() as connection:
+            token = connection.scalar(select(documents.c.token).where(documents.c.id == claim.document_id))
+        return bool(token == claim.token)
+
+    def renew(self, claims: Iterable[Claim]) -> None:
+        """Extend the leases of attempts that are still at work."""
+        with self._engine.begin() as connection:
+            for claim in claims:
+                connection.execute(
+                    update(documents)
+                    .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                    .values(lease_until=schema.now(connection) + LEASE_S)
+                )
+
+    def commit(self, claim: Claim, indexed: Indexed) -> bool:
+        """Record that the index agrees with the claimed generation, and release the lease.
+
+        Returns True when the document moved on meanwhile and needs another look.
+
+        Raises:
+            LeaseLost: another attempt has taken over; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            moved_on = documents.c.desired_generation != claim.generation
+            row = connection.execute(
+                update(documents)
+                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                .values(
+                    indexed_generation=claim.generation,
+                    version=indexed.version,
+                    recipe=indexed.recipe,
+                    collection=indexed.collection,
+                    chunks=indexed.chunks,
+                    vectors_pending=indexed.vectors_pending,
+                    bytes=indexed.size,
+                    state=case((moved_on, State.QUEUED.value), else_=indexed.state.value),
+                    reason=indexed.reason,
+                    error_class=indexed.error_class,
+                    title=indexed.title,
+                    filetype=indexed.filetype,
+                    parse_ms=indexed.parse_ms,
+                    attempts=0,
+                    next_try_at=None,
+                    lease_until=None,
+                    lease_owner=None,
+                    embed_lease_until=None,
+                    embed_next_try_at=None,
+                    searchable_at=now,
+                    indexed_at=now,
+                )
+                .returning(moved_on.label("moved_on"))
+            ).one_or_none()
+        if row is None:
+            raise LeaseLost("Another worker has taken over.")
+        return bool(row.moved_on)
+
+    def confirm(self, claim: Claim) -> Confirmed:
+        """Record that the claimed generation has the bytes that are indexed already, and release the lease.
+
+        Raises:
+            LeaseLost: another attempt has taken over; nothing was written.
+        """
+        with self._engine.begin() as connection:
+            moved_on = documents.c.desired_generation != claim.generation
+            settled = case((documents.c.vectors_pending > 0, State.EMBEDDING.value), else_=State.READY.value)
+            row = connection.execute(
+                update(documents)
+                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                .values(
+                    indexed_generation=claim.generation,
+                    state=case((moved_on, State.QUEUED.value), else_=settled),
+                    reason=null(),
+                    error_class=null(),
+                    attempts=0,
+                    next_try_at=None,
+                    lease_until=None,
+                    lease_owner=None,
+                )
+                .returning(moved_on.label("moved_on"), documents.c.state, documents.c.vectors_pending)
+            ).one_or_none()
+        if row is None:
+            raise LeaseLost("Another worker has taken over.")
+        return Confirmed(State(row.state), bool(row.moved_on), row.vectors_pending)
+
+    def suspect(self, document_id: str) -> None:
+        """Have the document verified: an attempt that was taken over may have written after its successor."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(documents).where(documents.c.id == document_id).values(verify_at=schema.now(connection))
+            )
+
+    def give_back(
+        self,
+        claim: Claim,
+        *,
+        state: State,
+        reason: str,
+        error_class: str | None,
+        retry_in_s: float | None = None,
+        counted: bool = True,
+    ) -> None:
+        """Release the lease of an attempt that did not succeed.
+
+        ``retry_in_s`` None: the document waits for a change (parked).  ``counted`` False: the attempt is taken back
+        off the count, because an outage is no fault of the document.
+        """
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            moved_on = documents.c.desired_generation != claim.generation
+            connection.execute(
+                update(documents)
+                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                .values(
+                    state=case((moved_on, State.QUEUED.value), else_=state.value),
+                    reason=case((moved_on, null()), else_=reason),
+                    error_class=error_class,
+                    attempts=documents.c.attempts
+                    if counted
+                    else func.max(0, documents.c.attempts - 1)
+                    if connection.dialect.name == "sqlite"
+                    else func.greatest(0, documents.c.attempts - 1),
+                    next_try_at=case((moved_on, null()), else_=None if retry_in_s is None else now + retry_in_s),
+                    # The writes of a failed attempt may be unknown (a timeout): look again once they have landed.
+                    verify_at=case((documents.c.verify_at.is_(None), now + LATE_WRITES_S), else_=documents.c.verify_at),
+                    lease_until=None,
+                    lease_owner=None,
+                )
+            )
+
+    def due(self, recipe: str | None, limit: int) -> list[tuple[str, bool]]:
+        """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question."""
+        with self._reading.connect() as connection:
+            now = schema.now(connection)
+            rows = connection.execute(
+                select(documents.c.id, documents.c.bulk)
+                .where(_has_work(now, recipe), _is_free(now))
+                .order_by(documents.c.bulk, documents.c.observed_at)
+                .limit(limit)
+            ).all()
+        return [(row.id, row.bulk) for row in rows]
+
+    def dirty_all(self, collection: str) -> int:
+        """Mark every present document as to be looked at again (Qdrant's data is gone); returns how many."""
+        with self._engine.begin() as connection:
+            result = connection.execute(
+                update(documents)
+                .where(documents.c.wanted == "present", documents.c.chunks > 0)
+                .values(
+                    desired_generation=documents.c.desired_generation + 1,
+                    version=None,
+                    state=State.QUEUED,
+                    attempts=0,
+                    next_try_at=None,
+                    bulk=True,
+                    collection=collection,
+                )
+            )
+        return result.rowcount
+
+    # ------------------------------------------------------------------ dense vectors
+
+    def claim_embeddings(self, limit: int) -> list[EmbeddingClaim]:
+        """Take documents whose chunks lack dense vectors: live ones first, then the longest waiting."""
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            free = or_(documents.c.embed_lease_until.is_(None), documents.c.embed_lease_until < now)
+            due = or_(documents.c.embed_next_try_at.is_(None), documents.c.embed_next_try_at <= now)
+            wanted = (
+                select(documents.c.id)
+                .where(documents.c.state == State.EMBEDDING, free, due)
+                .order_by(documents.c.bulk, documents.c.searchable_at)
+                .limit(limit)
+            )
+            rows = connection.execute(
+                update(documents)
+                .where(documents.c.id.in_(wanted), free)
+                .values(embed_lease_until=now + LEASE_S)
+                .returning(documents.c.id, documents.c.token)
+            ).all()
+        return [EmbeddingClaim(row.id, row.token) for row in rows]
+
+    def has_embeddings_due(self) -> bool:
+        """Tell whether some document waits for dense vectors and nobody has it."""
+        with self._reading.connect() as connection:
+            now = schema.now(connection)
+            found = connection.scalar(
+                select(documents.c.id)
+                .where(
+                    documents.c.state == State.EMBEDDING,
+                    or_(documents.c.embed_lease_until.is_(None), documents.c.embed_lease_until < now),
+                    or_(documents.c.embed_next_try_at.is_(None), documents.c.embed_next_try_at <= now),
+                )
+                .limit(1)
+            )
+        return found is not None
+
+    def embedded(self, claim: EmbeddingClaim, *, pending: int, tokens: int, reason: str | None = None) -> None:
+        """Record progress; with ``pending`` 0 the document is ready (unless another attempt has changed it)."""
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            values: dict[str, Any] = {"tokens": documents.c.tokens + tokens}
+            connection.execute(update(documents).where(documents.c.id == claim.document_id).values(values))
+            done: dict[str, Any] = {"vectors_pending": pending, "embed_lease_until": None, "reason": reason}
+            if pending == 0:
+                done |= {"state": State.READY, "indexed_at": now, "embed_next_try_at": None}
+            connection.execute(
+                update(documents)
+                .where(
+                    documents.c.id == claim.document_id,
+                    documents.c.token == claim.token,
+                    documents.c.state == State.EMBEDDING,
+                )
+                .values(done)
+            )
+
+    def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str) -> None:
+        """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(documents)
+                .where(
+                    documents.c.id.in_([claim.document_id for claim in claims]), documents.c.state == State.EMBEDDING
+                )
+                .values(
+                    embed_lease_until=None,
+                    embed_next_try_at=schema.now(connection) + retry_in_s,
+                    reason=reason,
+                )
+            )
+
+    def cached_vectors(self, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of texts that were embedded before, by cache key."""
+        found: dict[str, NDArray[np.float32]] = {}
+        with self._reading.connect() as connection:
+            for start in range(0, len(keys), 500):
+                rows = connection.execute(
+                    select(embeddings.c.key, embeddings.c.vector).where(embeddings.c.key.in_(keys[start : start + 500]))
+                )
+                found |= {row.key: np.frombuffer(row.vector, dtype="<f4") for row in rows}
+        return found
+
+    def remember_vectors(self, vectors: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
+        """Keep vectors for every text that may come again, in any document."""
+        with self._engine.begin() as connection:
+            now = connection.scalar(select(schema.now(connection)))
+            rows = [{"k": key, "v": vector.astype("<f4").tobytes(), "t": now} for key, vector in vectors]
+            if not rows:
+                return
+            known = {
+                row.key
+                for start in range(0, len(rows), 500)
+                for row in connection.execute(
+                    select(embeddings.c.key).where(embeddings.c.key.in_([r["k"] for r in rows[start : start + 500]]))
+                )
+            }
+            fresh = {row["k"]: row for row in rows if row["k"] not in known}
+            if fresh:
+                statement = insert(embeddings).values(key=bindparam("k"), vector=bindparam("v"), used_at=bindparam("t"))
+                connection.execute(statement, list(fresh.values()))
+
+    def trim_vectors(self, most: int) -> int:
+        """Forget the longest unused vectors beyond ``most``; returns how many."""
+        with self._engine.begin() as connection:
+            count = connection.scalar(select(func.count()).select_from(embeddings)) or 0
+            if count <= most:
+                return 0
+            oldest = select(embeddings.c.key).order_by(embeddings.c.used_at).limit(count - most)
+            return connection.execute(delete(embeddings).where(embeddings.c.key.in_(oldest))).rowcount
+
+    # ------------------------------------------------------------------ facts and figures
+
+    def count(self, **amounts: float) -> None:
+        """Add to counters that the metrics page shows; names use __ for dots: ``stage__parse__seconds=0.2``."""
+        with self._engine.begin() as connection:
+            for name, amount in amounts.items():
+                key = name.replace("__", ".")
+                changed = connection.execute(
+                    update(counters).where(counters.c.name == key).values(value=counters.c.value + amount)
+                )
+                if changed.rowcount == 0:
+                    connection.execute(insert(counters).values(name=key, value=amount))
+
+    def fact(self, key: str) -> str | None:
+        """Return a deployment-wide fact, such as the vector space of a collection."""
+        with self._reading.connect() as connection:
+            return connection.scalar(select(meta.c.value).where(meta.c.key == key))
+
+    def remember_fact(self, key: str, value: str, *, replace: bool = False) -> None:
+        """Keep a deployment-wide fact; the first one wins unless ``replace``."""
+        with self._engine.begin() as connection:
+            if connection.scalar(select(meta.c.value).where(meta.c.key == key)) is None:
+                connection.execute(insert(meta).values(key=key, value=value))
+            elif replace:
+                connection.execute(update(meta).where(meta.c.key == key).values(value=value))
+
+
+def backoff_s(attempt: int) -> float:
+    """Seconds to wait before attempt number ``attempt`` + 1: 5 s doubling to an hour, with jitter."""
+    return min(3600.0, 5.0 * 2 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
+
+
+def _has_work(now: Any, recipe: str | None) -> Any:
+    """What makes a document due.  Parked ones wait for a change: a new generation unparks, and so does a new recipe."""
+    behind = documents.c.desired_generation != documents.c.indexed_generation
+    verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
+    present = and_(documents.c.wanted == "present", documents.c.recipe.is_not(None))
+    moving = documents.c.state.not_in([State.PARKED, State.HELD])
+    if recipe is None:
+        return and_(moving, or_(behind, verify))
+    outdated = and_(present, documents.c.recipe != recipe)
+    parked_by_old_recipe = and_(documents.c.state == State.PARKED, documents.c.recipe != recipe)
+    return or_(and_(moving, or_(behind, verify, outdated)), parked_by_old_recipe)
+
+
+def _is_free(now: Any) -> Any:
+    lease = or_(documents.c.lease_until.is_(None), documents.c.lease_until < now)
+    return and_(lease, or_(documents.c.next_try_at.is_(None), documents.c.next_try_at <= now))
+
+
+def _claim(row: Row[Any], home: Row[Any] | None, *, verify: bool, before: str) -> Claim:
+    return Claim(
+        document_id=row.id,
+        source=row.source,
+        path=row.path,
+        raw_path=bytes(row.raw_path),
+        root=home.root if home else None,
+        marker=home.marker if home else None,
+        generation=row.desired_generation,
+        wanted=row.wanted,
+        absent_as=row.absent_as,
+        absent_reason=row.absent_reason,
+        token=row.token,
+        attempts=row.attempts,
+        version=row.version,
+        recipe=row.recipe,
+        collection=row.collection,
+        indexed_generation=row.indexed_generation,
+        verify=verify,
+        state_before=before,
+        bulk=row.bulk,
+        extra=json.loads(row.extra) if row.extra else {},
+    )

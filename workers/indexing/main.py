@@ -1,0 +1,137 @@
+"""The index worker process: builds the ports once, then hands over to Celery."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any
+
+import structlog
+
+from workers.contract import intake, schema
+from workers.contract.logs import set_up_logs
+from workers.contract.messages import Queue
+from workers.errors import Transient, WorkerError
+from workers.indexing.settings import IndexWorkerSettings
+
+log = structlog.get_logger()
+
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: a server is away; starting again later makes sense
+EXIT_CONFIG = 78  # EX_CONFIG: starting again changes nothing
+
+
+def run() -> None:
+    """Run an index worker until SIGTERM."""
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # soft shutdown: unfinished messages go back at once
+    settings = IndexWorkerSettings()
+    set_up_logs("index-worker", level=settings.log_level, fmt=settings.log_format)
+    from workers.indexing.preflight import RefusesToStart
+
+    try:
+        _serve(settings)
+    except RefusesToStart as exc:
+        print(f"upwell: {exc}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+    except Transient as exc:
+        print(f"upwell: {exc} Start it, or set its address.", file=sys.stderr)
+        raise SystemExit(EXIT_UNAVAILABLE) from None
+    except WorkerError as exc:
+        print(f"upwell: {exc}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+    except schema.LedgerMismatch as exc:
+        print(f"upwell: {exc}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+
+
+def _serve(settings: IndexWorkerSettings) -> None:
+    from workers.contract.broker import Hints, make_celery
+    from workers.indexing.ledger import RECIPE_FACT
+    from workers.indexing.tasks import register
+
+    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
+    app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
+    worker, parser = build(settings, engine, Hints(app))
+    register(app, worker)
+    worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
+    worker.leases.start()
+    queues = ",".join((Queue.LIVE, Queue.BULK, Queue.EMBED))
+    name = f"index@{socket.gethostname()}-{os.getpid()}"
+    log.info("worker.ready", collection=worker.pipeline.collection, model=worker.pipeline.space.model)
+    worker.hints.embed()  # whatever an earlier process left pending
+    try:
+        app.worker_main(
+            [
+                "worker",
+                "--pool=threads",
+                f"--concurrency={settings.index_concurrency}",
+                f"--queues={queues}",
+                f"--hostname={name}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+                f"--loglevel={settings.log_level}",
+            ]
+        )
+    finally:
+        worker.leases.stop()
+        parser.close()
+        intake.leave(engine, "index-worker")
+
+
+def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, Any]:
+    """Build the worker and its parser pool; checks servers, model and collection on the way."""
+    from workers.adapters import qdrant
+    from workers.adapters.embeddings import EmbeddingClient
+    from workers.indexing.breaker import Breaker
+    from workers.indexing.chunk import ChunkOptions
+    from workers.indexing.embed import Embedding, Limits
+    from workers.indexing.leases import Leases, Tally
+    from workers.indexing.ledger import Ledger
+    from workers.indexing.parse import Limits as ParseLimits
+    from workers.indexing.parse import ParserPool
+    from workers.indexing.preflight import preflight
+    from workers.indexing.recipe import recipe_fingerprint
+    from workers.indexing.reconcile import Pipeline
+    from workers.indexing.worker import IndexWorker
+
+    ledger = Ledger(engine, intake.process_name("index-worker"))
+    # Parser children warm up while the servers are asked.
+    parser = ParserPool(
+        children=settings.parser_children,
+        limits=ParseLimits(
+            wall_s=settings.parse_timeout,
+            memory_bytes=settings.parse_memory_mb << 20,
+            max_bytes=settings.parse_max_bytes,
+        ),
+    )
+    client = qdrant.connect(settings)
+    embedder = EmbeddingClient(settings)
+    checked = preflight(settings, ledger, client, embedder)
+    if checked.created and (lost := ledger.dirty_all(checked.collection)):
+        log.warning("index.rebuilding", documents=lost, reason="the collection was not there any more")
+    index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url)
+    options = ChunkOptions(target_chars=settings.chunk_target, max_chars=settings.chunk_max)
+    tally, breaker = Tally(), Breaker()
+    pipeline = Pipeline(
+        ledger=ledger,
+        index=index,
+        parser=parser,
+        space=checked.space,
+        collection=checked.collection,
+        recipe=recipe_fingerprint(options),
+        options=options,
+        max_bytes=settings.parse_max_bytes,
+    )
+    limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
+    embedding = Embedding(ledger, index, embedder, checked.space, limits, breaker, tally)
+
+    def beat() -> None:
+        ledger.count(**tally.take())
+        intake.beat(
+            engine,
+            "index-worker",
+            {"breaker_open_s": round(breaker.seconds_open(), 1), "breaker_failures": breaker.failures},
+        )
+
+    return IndexWorker(ledger, pipeline, embedding, Leases(ledger, beat), hints, tally), parser

@@ -1,0 +1,153 @@
+"""What must be right before the first document is touched: the servers answer, and the vectors will fit.
+
+A model or dimension mismatch is found here and nowhere later: vectors of two models in one collection cannot be told
+apart afterwards.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from workers.adapters import qdrant
+from workers.adapters.embeddings import EmbeddingClient
+from workers.errors import EmbedderUnavailable, IndexUnavailable
+from workers.indexing.ledger import Ledger
+from workers.indexing.ports import Vector
+from workers.indexing.recipe import Space
+from workers.indexing.settings import IndexWorkerSettings
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+CANARY = "Upwell checks with this sentence that the embedding model is still the same."
+SAME_MODEL = 0.999
+
+
+class RefusesToStart(Exception):
+    """The configuration does not fit what is stored.  The text names both sides and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the preflight found."""
+
+    space: Space
+    collection: str
+    created: bool
+
+
+def preflight(
+    settings: IndexWorkerSettings, ledger: Ledger, client: qdrant.Client, embedder: EmbeddingClient
+) -> Checked:
+    """Check servers, model and collection; create the collection on the very first start.
+
+    Raises:
+        RefusesToStart: model, dimensions or collection do not fit.
+        Transient: a server did not come up within UPWELL_START_TIMEOUT.
+    """
+    deadline = time.monotonic() + settings.start_timeout
+    names, aliases = _patiently(lambda: qdrant.physical_collections(client, settings.qdrant_url), deadline)
+    current = aliases.get(settings.collection)
+    if settings.collection in names:
+        raise RefusesToStart(
+            f"Qdrant at {settings.qdrant_url} has a collection named {settings.collection!r} that is not ours: Upwell"
+            " needs this name for its alias. Choose another with UPWELL_COLLECTION."
+        )
+    space, canary = _space(settings, ledger, embedder, current, deadline)
+    collection = space.collection(settings.collection)
+    if current is not None and current != collection:
+        raise RefusesToStart(_mismatch(settings, ledger, current, space))
+    if canary is not None:
+        _same_model(settings, ledger, collection, canary)
+    created = collection not in names
+    qdrant.create_collection(client, collection, space.dimensions, settings.qdrant_url)
+    found = qdrant.dimensions_of(client, collection, settings.qdrant_url)
+    if found != space.dimensions:
+        raise RefusesToStart(
+            f"The collection {collection} holds vectors of {found} dimensions; {space.model} makes {space.dimensions}."
+            " Set UPWELL_EMBEDDINGS_MODEL and UPWELL_EMBEDDINGS_DIMENSIONS as they were, or UPWELL_COLLECTION to a new"
+            " name: the documents are then indexed again from their files."
+        )
+    if current is None:
+        qdrant.point_alias(client, settings.collection, collection, settings.qdrant_url)
+    if canary is not None:
+        ledger.remember_fact(_fact(collection), _describe(space, canary))
+    return Checked(space, collection, created)
+
+
+def _space(
+    settings: IndexWorkerSettings, ledger: Ledger, embedder: EmbeddingClient, current: str | None, deadline: float
+) -> tuple[Space, Vector | None]:
+    """Ask the endpoint for its dimensions; when it is away, what the ledger remembers will do."""
+    known = ledger.fact(_fact(current)) if current else None
+    if known is not None and json.loads(known)["model"] == settings.embeddings_model:
+        deadline = min(deadline, time.monotonic() + 3.0)
+    try:
+        vector = _patiently(lambda: embedder.embed([CANARY], kind="passage").vectors[0], deadline)
+    except EmbedderUnavailable:
+        if known is None or json.loads(known)["model"] != settings.embeddings_model:
+            raise
+        log.warning("embedding.away_at_start", url=settings.embeddings_url)
+        return Space(settings.embeddings_model, int(json.loads(known)["dimensions"])), None
+    return Space(settings.embeddings_model, len(vector)), vector
+
+
+def _mismatch(settings: IndexWorkerSettings, ledger: Ledger, current: str, space: Space) -> str:
+    known = ledger.fact(_fact(current))
+    before = "another model or dimension"
+    if known is not None:
+        facts = json.loads(known)
+        before = f"{facts['model']} ({facts['dimensions']} dimensions)"
+    return (
+        f"The collection {settings.collection} was filled by {before}; the settings now say {space.model}"
+        f" ({space.dimensions} dimensions). Vectors of two models cannot be compared. Either set"
+        " UPWELL_EMBEDDINGS_MODEL and UPWELL_EMBEDDINGS_URL back, or set UPWELL_COLLECTION to a new name and start"
+        " with a new --data-dir (or UPWELL_LEDGER_URL): the documents are then indexed again from their files."
+    )
+
+
+def _same_model(settings: IndexWorkerSettings, ledger: Ledger, collection: str, canary: Vector) -> None:
+    """A model swapped behind the same name shows in the vector of a fixed sentence."""
+    known = ledger.fact(_fact(collection))
+    if known is None:
+        return
+    before = np.frombuffer(base64.b64decode(json.loads(known)["canary"]), dtype="<f4")
+    cosine = float(before @ canary / (np.linalg.norm(before) * np.linalg.norm(canary)))
+    if cosine < SAME_MODEL:
+        raise RefusesToStart(
+            f"{settings.embeddings_url} still calls its model {settings.embeddings_model}, but it is another one: the"
+            f" same sentence now gets another vector (cosine {cosine:.3f}). Set UPWELL_EMBEDDINGS_URL back, or"
+            " UPWELL_COLLECTION to a new name."
+        )
+
+
+def _patiently(ask: Callable[[], T], deadline: float) -> T:
+    """Ask until there is an answer, saying what is missing, or until the time is up."""
+    said = False
+    while True:
+        try:
+            return ask()
+        except (IndexUnavailable, EmbedderUnavailable) as exc:
+            if time.monotonic() >= deadline:
+                raise
+            if not said:
+                log.info("start.waiting", reason=str(exc))
+                said = True
+            time.sleep(0.1)
+
+
+def _fact(collection: str) -> str:
+    return f"space:{collection}"[:64]
+
+
+def _describe(space: Space, canary: Vector) -> str:
+    encoded = base64.b64encode(canary.astype("<f4").tobytes()).decode()
+    return json.dumps({"model": space.model, "dimensions": space.dimensions, "canary": encoded})

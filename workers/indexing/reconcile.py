@@ -1,0 +1,277 @@
+"""Makes one document true.  Read this file first: each step is a line, and their order is the architecture.
+
+Created, modified, deleted, retried, restored, taken over from a dead worker: all the same road.
+
+  claim      the lease and a token that only grows
+  read       what is at the path now, whatever the hint said
+  parse      in a child process; clean; chunk
+  diff       what the index holds against what it should hold
+  put        new chunks, with BM25 and, where the text was embedded before, with the dense vector
+  restate    position, version and fence of the chunks that stay
+  drop       stale chunks; after the put, so that a crash leaves extra chunks and never missing ones
+  verify     the index holds exactly these chunks under our token, or we go round
+  look       the source has not moved on, or we go round
+  commit     in the ledger; the document can be found
+
+Dense vectors that are still missing follow in `embed`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from workers.contract.states import State
+from workers.errors import (
+    DocumentTooBig,
+    NotADocument,
+    NoText,
+    Permanent,
+    SourceUnavailable,
+    SourceUnsettled,
+    TooManyAttempts,
+)
+from workers.indexing.chunk import ChunkOptions, chunk
+from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, LeaseLost, Ledger
+from workers.indexing.ports import Index, Parser, Point, StoredPoint, Vector
+from workers.indexing.recipe import Space
+from workers.indexing.sources import Look, OpenFile, look_again, open_document
+from workers.indexing.values import Chunk, Parsed
+
+log = structlog.get_logger()
+
+ROUNDS = 5
+"""How often one attempt goes round when the source or the index moves under it, before it lets others have a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one reconcile did.  ``added == removed == 0`` means that the chunks were right already."""
+
+    document_id: str
+    state: State
+    added: int = 0
+    removed: int = 0
+    kept: int = 0
+    vectors_pending: int = 0
+    moved_on: bool = False
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The ports and settings that every reconcile of a process shares."""
+
+    ledger: Ledger
+    index: Index
+    parser: Parser
+    space: Space
+    collection: str
+    recipe: str
+    options: ChunkOptions
+    max_bytes: int
+
+    def reconcile(self, claim: Claim) -> Outcome:
+        """Make the index agree with whatever is at the claimed path now, and commit.
+
+        Raises:
+            Transient: try again later.  Everything else that a document can be is an outcome.
+        """
+        for _ in range(ROUNDS):
+            outcome = self._attempt(claim)
+            if outcome is not None:
+                return outcome
+        raise SourceUnsettled("It keeps changing while it is being read. It is tried again when it has been quiet.")
+
+    def park(self, claim: Claim, reason: str, error_class: str) -> Outcome:
+        """Give up on this version of the document: nothing of it stays in the index, and people are told why."""
+        return self._without_chunks(claim, State.PARKED, reason=reason, error_class=error_class)
+
+    def _attempt(self, claim: Claim) -> Outcome | None:
+        """One round; None when the source or the index moved on meanwhile."""
+        if claim.attempts > MAX_ATTEMPTS:
+            reason = f"It ended its worker {MAX_ATTEMPTS} times. Change it, or run: upwell documents retry"
+            return self.park(claim, reason, TooManyAttempts.__name__)
+        if claim.wanted == "absent" and claim.absent_as == "skipped":
+            return self._without_chunks(claim, State.SKIPPED, reason=claim.absent_reason)
+        with open_document(claim.root, claim.raw_path, claim.marker) as file:
+            if file is None:
+                return self._absent(claim)
+            return self._present(claim, file)
+
+    def _absent(self, claim: Claim) -> Outcome:
+        if claim.wanted == "absent":
+            return self._without_chunks(claim, State.DELETED)
+        # The watcher decides about deletions: it looks twice, and knows whether the whole folder is gone.
+        raise SourceUnavailable(
+            "It is not there any more. It stays searchable until its watcher confirms the deletion."
+        )
+
+    def _present(self, claim: Claim, file: OpenFile) -> Outcome | None:
+        started = time.monotonic()
+        try:
+            if file.look.size > self.max_bytes:
+                raise DocumentTooBig(
+                    f"It has {file.look.size:,} bytes; the limit is {self.max_bytes:,} (UPWELL_PARSE_MAX_BYTES)."
+                )
+            version = file.digest()
+            if self._already_indexed(claim, version):
+                return self._unchanged(claim, version, file.look)
+            parsed = self.parser.parse(file.fd, claim.path)
+            wanted = chunk(claim.document_id, parsed, self.options)
+            if not wanted:
+                raise NoText("There is no text in it.")
+        except NoText as nothing:
+            return self._without_chunks(claim, State.EMPTY, reason=str(nothing), size=file.look.size)
+        except NotADocument as other:
+            name = type(other).__name__
+            return self._without_chunks(claim, State.SKIPPED, reason=str(other), size=file.look.size, error_class=name)
+        except Permanent as error:
+            name = type(error).__name__
+            return self._without_chunks(claim, State.PARKED, reason=str(error), size=file.look.size, error_class=name)
+        parse_ms = (time.monotonic() - started) * 1000
+        return self._store(claim, file.look, version, parsed, wanted, parse_ms)
+
+    def _store(
+        self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
+    ) -> Outcome | None:
+        points = self._points(claim, look, version, parsed, wanted)
+        stored = self.index.stored(claim.document_id)
+        added = [point for point in points if point.id not in stored]
+        kept = [point for point in points if point.id in stored]
+        stale = stored.keys() - {point.id for point in points}
+
+        self._still_ours(claim)
+        self.index.put(self._with_known_vectors(added), claim.token)
+        self._restate(kept, stored, version, claim.token)
+        self.index.drop(stale, claim.token)  # after the put: a crash here leaves extra chunks, never missing ones
+
+        found = self.index.stored(claim.document_id)
+        if not _agrees(found, points, claim.token):
+            self._still_ours(claim)
+            return None
+        if look_again(claim.root, claim.raw_path) != look:
+            return None
+        pending = sum(not point.embedded and not point.refused for point in found.values())
+        moved_on = self.ledger.commit(
+            claim,
+            Indexed(
+                state=State.EMBEDDING if pending else State.READY,
+                version=version,
+                recipe=self.recipe,
+                collection=self.collection,
+                chunks=len(points),
+                vectors_pending=pending,
+                size=look.size,
+                title=parsed.metadata.title,
+                filetype=parsed.metadata.filetype,
+                parse_ms=parse_ms,
+            ),
+        )
+        state = State.EMBEDDING if pending else State.READY
+        return Outcome(claim.document_id, state, len(added), len(stale), len(kept), pending, moved_on)
+
+    def _restate(self, kept: list[Point], stored: dict[str, StoredPoint], version: str, token: int) -> None:
+        """Chunks that stay keep their vectors.  One write renews the fence of all; only those that moved get more."""
+        moved = [
+            point for point in kept if _told_of(point) != (stored[point.id].chunk_index, stored[point.id].metadata)
+        ]
+        self.index.restate(moved, token)
+        self.index.restamp([point.id for point in kept], version, token)
+
+    def _already_indexed(self, claim: Claim, version: str) -> bool:
+        same = (claim.version, claim.recipe, claim.collection) == (version, self.recipe, self.collection)
+        return same and not claim.verify
+
+    def _unchanged(self, claim: Claim, version: str, look: Look) -> Outcome | None:
+        """The bytes are the indexed ones (a touch, a revert, a doubled hint): nothing is parsed, nothing is written."""
+        if look_again(claim.root, claim.raw_path) != look:
+            return None
+        row = self.ledger.confirm(claim)
+        return Outcome(claim.document_id, row.state, moved_on=row.moved_on, vectors_pending=row.vectors_pending)
+
+    def _without_chunks(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        reason: str | None = None,
+        size: int = 0,
+        error_class: str | None = None,
+    ) -> Outcome:
+        """Nothing of this document belongs in the index: take away what is there, and say why."""
+        self._still_ours(claim)
+        removed = len(self.index.stored(claim.document_id))
+        if removed:
+            self.index.drop_document(claim.document_id, claim.token)
+        moved_on = self.ledger.commit(
+            claim,
+            Indexed(
+                state=state,
+                version=None,
+                recipe=self.recipe,
+                collection=self.collection,
+                size=size,
+                reason=reason,
+                error_class=error_class,
+            ),
+        )
+        return Outcome(claim.document_id, state, removed=removed, moved_on=moved_on)
+
+    def _still_ours(self, claim: Claim) -> None:
+        """Check the token before writing: an attempt that was taken over stops here (its fences hold in any case)."""
+        if not self.ledger.holds(claim):
+            raise LeaseLost("Another worker has taken over.")
+
+    def _with_known_vectors(self, points: list[Point]) -> list[Point]:
+        """A text that was embedded before, in any document, is not sent again."""
+        if not points:
+            return points
+        keys = {point.id: self.space.cache_key(point.text) for point in points}
+        known: dict[str, Vector] = self.ledger.cached_vectors(list(keys.values()))
+        return [replace(point, vector=known.get(keys[point.id])) for point in points]
+
+    def _points(self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk]) -> list[Point]:
+        facts = parsed.metadata
+        modified = facts.modified or datetime.fromtimestamp(look.mtime_ns // 10**9, UTC).isoformat()
+        shared: dict[str, Any] = {
+            **facts.extra,
+            **claim.extra,
+            "source": claim.source,
+            "path": claim.path,
+            "title": facts.title,
+            "filetype": facts.filetype,
+            "language": facts.language,
+            "author": facts.author,
+            "created": facts.created,
+            "modified": modified,
+            "url": facts.url,
+        }
+        return [
+            Point(
+                id=piece.id,
+                text=piece.embedded_text,
+                payload={
+                    "content": piece.content,
+                    "metadata": {**shared, "heading": piece.heading, "page": piece.page, "chunk": piece.index},
+                    "doc_id": claim.document_id,
+                    "version": version,
+                    "chunk_index": piece.index,
+                    "digest": piece.digest,
+                    "tenant": "default",
+                },
+            )
+            for piece in wanted
+        ]
+
+
+def _told_of(point: Point) -> tuple[int, dict[str, Any]]:
+    return point.payload["chunk_index"], point.payload["metadata"]
+
+
+def _agrees(found: dict[str, StoredPoint], wanted: list[Point], token: int) -> bool:
+    """Tell whether the index holds exactly the wanted chunks, all of them stamped by this attempt."""
+    return found.keys() == {point.id for point in wanted} and all(point.token == token for point in found.values())

@@ -1,0 +1,32 @@
+"""Settings of the index worker."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from workers.contract.settings import (
+    BrokerSettings,
+    EmbeddingSettings,
+    IndexSettings,
+    LedgerSettings,
+    LogSettings,
+)
+
+
+class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, LogSettings):
+    """Everything an index worker can be told."""
+
+    index_concurrency: int = Field(4, ge=1, le=256, description="Documents that one index worker works on at a time.")
+    parser_children: int = Field(
+        max(1, min(8, os.cpu_count() or 1)), ge=1, le=64, description="Parser processes per index worker."
+    )
+    parse_max_bytes: int = Field(
+        200_000_000, ge=1, description="Largest file that is read, in bytes; larger ones are parked."
+    )
+    parse_timeout: float = Field(300.0, gt=0, description="Seconds until a parser process is ended.")
+    parse_memory_mb: int = Field(2048, ge=256, description="Memory of one parser process, in MB of address space.")
+    chunk_target: int = Field(800, ge=100, le=8000, description="Characters that a chunk aims at.")
+    chunk_max: int = Field(1600, ge=200, le=16000, description="Most characters of a chunk.")
+    start_timeout: float = Field(60.0, gt=0, description="Seconds to wait at start for servers that are not up yet.")

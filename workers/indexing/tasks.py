@@ -1,0 +1,45 @@
+"""The Celery tasks of the index worker: decode, call, return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery
+
+from workers.contract.messages import (
+    TASK_EMBED,
+    TASK_RECONCILE,
+    EmbeddingsPending,
+    LookAtDocument,
+    MessageRejected,
+    decode,
+)
+from workers.indexing.worker import IndexWorker
+
+log = structlog.get_logger()
+
+
+def register(app: Celery, worker: IndexWorker) -> None:
+    """Give ``app`` its tasks.  What finally fails is in the ledger; the broker never retries for us."""
+
+    @app.task(name=TASK_RECONCILE)  # type: ignore[untyped-decorator]
+    def reconcile_document(raw: Any) -> None:
+        message = _decoded(raw)
+        if isinstance(message, LookAtDocument):
+            worker.look(str(message.document_id))
+
+    @app.task(name=TASK_EMBED)  # type: ignore[untyped-decorator]
+    def embed_pending(raw: Any) -> None:
+        message = _decoded(raw)
+        if isinstance(message, EmbeddingsPending):
+            worker.embed()
+
+
+def _decoded(raw: Any) -> LookAtDocument | EmbeddingsPending | None:
+    """Whoever can write to the broker can send anything; what is not ours is dropped, and the sweep knows better."""
+    try:
+        return decode(raw)
+    except MessageRejected as exc:
+        log.warning("message.rejected", reason=str(exc))
+        return None

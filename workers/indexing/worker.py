@@ -1,0 +1,126 @@
+"""Takes one hint, makes one attempt, and decides what becomes of the document: done, later, or parked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from workers.contract.broker import Hints
+from workers.contract.states import State
+from workers.errors import Outage, Permanent, SourceUnavailable, SourceUnsettled, Transient
+from workers.indexing.embed import Embedding
+from workers.indexing.leases import Leases, Tally
+from workers.indexing.ledger import MAX_ATTEMPTS, Claim, LeaseLost, Ledger, backoff_s
+from workers.indexing.reconcile import Outcome, Pipeline
+
+log = structlog.get_logger()
+
+UNSETTLED_S = 2.0
+OUTAGE_S = 5.0
+UNREADABLE_S = 30.0
+
+
+@dataclass(frozen=True)
+class IndexWorker:
+    """What the Celery tasks call; it has never heard of Celery."""
+
+    ledger: Ledger
+    pipeline: Pipeline
+    embedding: Embedding
+    leases: Leases
+    hints: Hints
+    tally: Tally
+
+    def look(self, document_id: str) -> Outcome | None:
+        """Make one document true; None when there was nothing to do, or when it has to wait."""
+        claim = self.ledger.claim(document_id, self.pipeline.recipe)
+        if claim is None:
+            return None
+        started = time.monotonic()
+        with self.leases.kept(claim):
+            outcome = self._attempt(claim)
+        self.tally.add(stage__reconcile__seconds=time.monotonic() - started, stage__reconcile__count=1)
+        if outcome is None:
+            return None
+        log.info(
+            "document.reconciled",
+            document=document_id,
+            state=outcome.state,
+            added=outcome.added,
+            removed=outcome.removed,
+            kept=outcome.kept,
+            pending=outcome.vectors_pending,
+            ms=round((time.monotonic() - started) * 1000),
+        )
+        if outcome.moved_on:
+            self.hints.look([document_id], bulk=claim.bulk)
+        if outcome.vectors_pending:
+            self.hints.embed()
+        return outcome
+
+    def embed(self) -> None:
+        """Fetch missing vectors for a while; ask for another turn when there is more."""
+        if self.embedding.drain():
+            self.hints.embed()
+
+    def _attempt(self, claim: Claim) -> Outcome | None:
+        try:
+            return self.pipeline.reconcile(claim)
+        except LeaseLost:
+            self.ledger.suspect(claim.document_id)
+            log.warning("lease.lost", document=claim.document_id)
+        except Outage as exc:
+            self._later(claim, exc, exc.retry_after or OUTAGE_S, counted=False)
+        except SourceUnsettled as exc:
+            self._later(claim, exc, UNSETTLED_S, counted=False)
+        except SourceUnavailable as exc:
+            self._later(claim, exc, UNREADABLE_S, counted=False)
+        except Transient as exc:
+            return self._later_or_park(claim, exc)
+        except Permanent as exc:
+            # What the document itself is guilty of is an outcome; this is about our set-up, and it waits for a person.
+            self._later(claim, exc, 60.0, counted=False)
+        except MemoryError as exc:
+            # Raised further, it would end Celery's main process and come back with the message (celery#10462).
+            return self._later_or_park(claim, exc)
+        except Exception as exc:
+            log.exception("document.bug", document=claim.document_id)
+            return self._later_or_park(claim, exc)
+        return None
+
+    def _later_or_park(self, claim: Claim, exc: BaseException) -> Outcome | None:
+        """Count the attempt; after the last one the document is parked and what it had in the index goes."""
+        if claim.attempts < MAX_ATTEMPTS:
+            self._later(claim, exc, backoff_s(claim.attempts), counted=True)
+            return None
+        reason = f"{_told(exc)} Tried {claim.attempts} times. Change it, or run: upwell documents retry"
+        try:
+            return self.pipeline.park(claim, reason, type(exc).__name__)
+        except LeaseLost:
+            self.ledger.suspect(claim.document_id)
+            return None
+        except Transient as outage:
+            self._later(claim, outage, OUTAGE_S, counted=False)
+            return None
+
+    def _later(self, claim: Claim, exc: BaseException, retry_in_s: float, *, counted: bool) -> None:
+        self.ledger.give_back(
+            claim,
+            state=State.FAILED,
+            reason=_told(exc),
+            error_class=type(exc).__name__,
+            retry_in_s=retry_in_s,
+            counted=counted,
+        )
+        log.warning(
+            "document.later", document=claim.document_id, error=type(exc).__name__, retry_in_s=round(retry_in_s, 1)
+        )
+
+
+def _told(exc: BaseException) -> str:
+    """Return what people may read: our own errors explain themselves; a foreign one may hold document text."""
+    if isinstance(exc, Transient | Permanent):
+        return str(exc)
+    return f"Upwell made a mistake with it ({type(exc).__name__}); the log of the index worker has the details."
