@@ -121,21 +121,25 @@ def external_id(argument: Path, file: Path) -> str:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below ``folder`` that the ignore rules let through, sorted; links are not followed."""
-    ignored = _ignore(folder)
+    """Yield the regular files below ``folder`` that a watcher would take, sorted; links are not followed."""
+    from producers.ignore import IGNORE_FILE, IgnoreRules
+    from producers.roots import MARKER
+
+    rules = IgnoreRules(folder)
+
+    def wanted(path: Path, *, is_dir: bool) -> bool:
+        relative = path.relative_to(folder).as_posix()
+        return not rules.explain_entry(relative, is_dir=is_dir).ignored
+
     for directory, names, files in os.walk(folder, followlinks=False):
         here = Path(directory)
-        below = here.relative_to(folder)
-        names[:] = sorted(name for name in names if not ignored((below / name).as_posix(), True))
+        names[:] = sorted(name for name in names if wanted(here / name, is_dir=True))
         for name in sorted(files):
             file = here / name
-            if file.is_file() and not file.is_symlink() and not ignored((below / name).as_posix(), False):
+            if name in (IGNORE_FILE, MARKER) or file.is_symlink() or not file.is_file():
+                continue
+            if wanted(file, is_dir=False):
                 yield file
-
-
-def _ignore(folder: Path) -> Callable[[str, bool], bool]:
-    """Return the watcher's rules for ``folder``: (relative path, is it a directory) -> leave it out."""
-    raise NotImplementedError
 
 
 class _progress:  # noqa: N801 - used like the function it stands for

@@ -103,7 +103,7 @@ async def _request(scope: Scope, receive: Receive, max_body: int) -> Request:
 def listen(host: str, port: int, process: str) -> socket.socket:
     """Return a socket that listens on the port, or end the process saying that somebody else has it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's algorithm off; else every answer waits 40 ms for the client's ACK.
+    # With the protocol named, asyncio switches Nagle's algorithm off; else every answer waits 40 ms for an ACK.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # Connections of our last run that are still winding down are no obstacle; a listening server is one.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -49,10 +49,11 @@ def run(
     """
     settings = UpSettings()
     roots = tuple(roots) or (DEFAULT_FOLDER,)
-    made = _check_folders(roots)
+    directory = data_dir or settings.data_dir
+    made = _check_folders(roots, directory)
     _check_servers(settings)
     try:
-        data = DataDir(data_dir or settings.data_dir)
+        data = DataDir(directory)
     except DataDirError as exc:
         raise UpError(str(exc)) from exc
     try:
@@ -104,15 +105,29 @@ def _run(
         children.close()
 
 
-def _check_folders(roots: tuple[str, ...]) -> bool:
+def _check_folders(words: tuple[str, ...], data_dir: Path) -> bool:
     """Make the default folder if it is the one that is missing; True when it was made."""
-    made = DEFAULT_FOLDER in roots and not Path(DEFAULT_FOLDER).exists() and make_default_folder(Path(DEFAULT_FOLDER))
-    if missing := stack.missing_folders(roots):
-        raise UpError(
-            f"There is no folder {missing[0]}. Make it (mkdir -p {missing[0]}), or name one that exists:"
-            " upwell up FOLDER."
-        )
+    from producers.roots import parse_roots
+
+    made = DEFAULT_FOLDER in words and not Path(DEFAULT_FOLDER).exists() and make_default_folder(Path(DEFAULT_FOLDER))
+    try:
+        roots = parse_roots(words)
+    except ValueError as exc:
+        raise UpError(str(exc)) from exc
+    data = data_dir.resolve()
+    for root in roots:
+        if data == root.path or (data.is_relative_to(root.path) and not _is_ignored(root.path, data)):
+            raise UpError(
+                f"The data directory {data} lies in the watched folder {root.path}: Upwell would index its own files."
+                " Give another one with --data-dir; one whose name starts with a dot is left out."
+            )
     return made
+
+
+def _is_ignored(root: Path, data: Path) -> bool:
+    from producers.ignore import IgnoreRules
+
+    return IgnoreRules(root).explain(data.relative_to(root).as_posix(), is_dir=True).ignored
 
 
 def _check_servers(settings: UpSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -168,8 +168,3 @@ def _upwell(*words: str) -> tuple[str, ...]:
 def _python(module: str, *words: str) -> tuple[str, ...]:
     # -P: a file called json.py in the user's folder must not become a part of us.
     return (sys.executable, "-P", "-m", module, *words)
-
-
-def missing_folders(roots: Sequence[str]) -> list[str]:
-    """Return the folders among ``roots`` (``PATH`` or ``NAME=PATH``) that are not there."""
-    return [root for root in roots if not Path(root).is_dir() and not Path(root.partition("=")[2] or root).is_dir()]

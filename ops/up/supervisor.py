@@ -163,7 +163,7 @@ class Supervisor:
             watched.renewing = False
             watched.start_at = self._clock()
             return
-        if False:
+        if event.code == EXIT_MISCONFIGURED:
             self._give_up(event)
         elif self._lost_its_port(watched, event):
             self._replace_port(watched)

@@ -143,7 +143,7 @@ def sse(*events: tuple[str, Any]) -> Response:
     return Response(text, content_type="text/event-stream; charset=utf-8")
 
 
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "answer": "The boiler code is 4711. [1]",
     "citations": [{"n": 1, "doc_id": ID, "source": "inbox", "path": "house.md", "page": None}],
     "grounded": True, "refused": False, "hits": [HIT], "took_ms": 5,

@@ -89,7 +89,7 @@ class Run:
         """Read what the supervisor says until it says this."""
         assert self.process.stdout is not None
         for raw in self.process.stdout:
-            line = json.loads(raw)
+            line: list[Any] = json.loads(raw)
             self.lines.append(line)
             if line[0] == kind and line[1 : 1 + len(facts)] == list(facts):
                 return line
@@ -102,7 +102,8 @@ class Run:
 
     def pid(self, name: str, *, but: int | None = None) -> int:
         """Return the pid of a part, once it runs (``but``: as another process than that one)."""
-        return until(lambda: (pid := self.state().get("processes", {}).get(name)) not in (None, but) and pid)
+        found = until(lambda: (pid := self.state().get("processes", {}).get(name)) not in (None, but) and pid)
+        return int(found)
 
     def remember_family(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -119,9 +120,14 @@ class Run:
         self.remember_family()
         self.process.kill()
         self.process.wait()
-        until(lambda: not self.survivors(), seconds=15)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        try:
+            until(lambda: not self.survivors(), seconds=15)
+        finally:  # a supervisor that fails its tests must not litter the machine
+            for process in self.survivors():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def until(fact: Callable[[], Any], *, seconds: float = 20.0) -> Any:
@@ -287,6 +293,20 @@ def test_killing_the_guard_is_survived_and_leaves_no_second_copy(start: Callable
     assert run.wait_for("restarting", "parent")[2] == "was lost with the guard process"
     after = {name: run.pid(name, but=before[name]) for name in before}
     assert set(after.values()).isdisjoint(before.values())
+    until(lambda: not run.survivors())
+
+
+def test_killing_supervisor_and_guard_at_once_leaves_no_part_running(start: Callable[..., Run]) -> None:
+    run = start(("one", 0, SLEEPER), ("deaf", 2, DEAF))
+    run.pid("one")
+    wait_file(run.data / "deaf")
+    run.remember_family()
+    guard = run.guard()
+
+    run.process.send_signal(signal.SIGSTOP)  # so that it cannot tidy up behind the guard
+    guard.kill()
+    run.process.kill()
+
     until(lambda: not run.survivors())
 
 

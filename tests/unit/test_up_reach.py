@@ -43,7 +43,7 @@ def closed_port() -> int:
 def test_servers_that_are_away_are_each_named_with_address_setting_and_remedy() -> None:
     port = closed_port()
     settings = UpSettings(
-        broker_url=f"redis://:hidden@127.0.0.1:{port}/0",  # type: ignore[arg-type]
+        broker_url=f"redis://:hidden@127.0.0.1:{port}/0",
         qdrant_url=f"http://127.0.0.1:{port}",
         embeddings_url=f"http://127.0.0.1:{port}/v1",
     )

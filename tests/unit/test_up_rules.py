@@ -13,6 +13,7 @@ import pytest
 from ops.up import ports, stack
 from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
+from ops.up.main import UpError, run
 from ops.up.progress import Progress, duration
 from ops.up.restarts import Backoff
 from ops.up.settings import UpSettings
@@ -164,11 +165,18 @@ def test_a_file_in_the_users_folder_cannot_shadow_a_module(tmp_path: Path) -> No
 # ------------------------------------------------------------------------------------------------------------- folders
 
 
-def test_missing_folders_are_found_with_and_without_a_name(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "a=b").mkdir()
-    roots = [str(tmp_path / "there"), f"docs={tmp_path}/there", str(tmp_path / "a=b"), f"x={tmp_path}/gone", "gone"]
-    assert stack.missing_folders(roots) == [f"x={tmp_path}/gone", "gone"]
+def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UpError, match="There is no folder gone"):
+        run(["gone"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_directory_that_would_be_indexed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for data in (tmp_path / "docs", tmp_path / "docs" / "data"):
+        with pytest.raises(UpError, match="would index its own files"):
+            run([str(tmp_path / "docs")], data_dir=data)
 
 
 def test_the_default_folder_is_made_once_with_something_to_find(tmp_path: Path) -> None:

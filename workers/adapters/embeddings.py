@@ -5,20 +5,25 @@ from __future__ import annotations
 import base64
 import email.utils
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 import openai
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
 from workers.contract.settings import EmbeddingSettings
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent
 
 LONGEST_WAIT_S = 300.0
 QUOTA_WAIT_S = 300.0
+
+_ABOUT_US = ("model", "dimensions", "encoding_format", "input_type")
+"""Parameters of ours: an endpoint that refuses one of them would refuse every text."""
 
 
 class InputRefused(Permanent):
@@ -34,24 +39,29 @@ class EmbeddingBatch:
 
 
 def estimate_tokens(text: str) -> int:
-    """Return roughly how many tokens ``text`` has: a token is about four Latin letters, or one CJK character."""
-    wide = sum(ord(letter) > 0x2E7F for letter in text)
-    return wide + (len(text) - wide) // 4 + 1
+    """Return roughly how many tokens ``text`` has: four Latin letters, one and a half Cyrillic ones, or one of CJK."""
+    letters = len(text)
+    if text.isascii():
+        return letters // 4 + 1
+    more_bytes = len(text.encode("utf-8", "replace")) - letters
+    return int(letters / 4 + more_bytes * 0.4) + 1
 
 
 class EmbeddingClient:
-    """One endpoint; make one per process, because HTTP clients cost tens of milliseconds."""
+    """One endpoint; make one per process, because HTTP clients cost tens of milliseconds.  Threads may share it."""
 
     def __init__(self, settings: EmbeddingSettings, *, timeout: float | None = None) -> None:
         self._url = settings.embeddings_url
         self._model = settings.embeddings_model
         self._dimensions = settings.embeddings_dimensions
-        key = settings.embeddings_api_key
+        self._seen_dimensions: int | None = None
         typed = settings.embeddings_input_type
-        self._typed = "e5" in self._model if typed is None else typed
+        self._typed = "e5" in self._model.lower() if typed is None else typed
+        if urlsplit(self._url).scheme not in ("http", "https"):
+            raise EmbedderMisconfigured("UPWELL_EMBEDDINGS_URL must start with http:// or https://.")
         self._client = openai.OpenAI(
             base_url=self._url,
-            api_key=key.get_secret_value() if key else "none",
+            api_key=bearer(settings.embeddings_api_key, "UPWELL_EMBEDDINGS_API_KEY", EmbedderMisconfigured),
             timeout=timeout or settings.embeddings_timeout,
             max_retries=0,  # the policy is ours: breaker, ledger, Retry-After
         )
@@ -64,14 +74,17 @@ class EmbeddingClient:
             EmbedderMisconfigured: key, model or dimensions do not fit.
             InputRefused: some text of the batch is refused (too long, empty, filtered).
         """
+        if not texts:
+            return EmbeddingBatch(np.zeros((0, self._seen_dimensions or 0), dtype=np.float32), 0)
         more: dict[str, Any] = {"dimensions": self._dimensions} if self._dimensions else {}
         if self._typed:
             more["extra_body"] = {"input_type": kind}
         with self._translated():
+            # base64: the client's own parsing of floats would be a fifth to a half of a cold run.
             answer = self._client.embeddings.create(
                 model=self._model, input=list(texts), encoding_format="base64", **more
             )
-            return EmbeddingBatch(self._checked(answer, len(texts)), self._tokens(answer))
+            return EmbeddingBatch(self._checked(answer, len(texts)), _tokens(answer, texts))
 
     def close(self) -> None:
         """Give connections back."""
@@ -86,73 +99,151 @@ class EmbeddingClient:
         if sorted(item.index for item in data) != list(range(count)):
             raise EmbedderUnavailable(f"{self._told} sent vectors that cannot be told apart (index).")
         rows = [_decode(item.embedding) for item in sorted(data, key=lambda item: item.index)]
-        sizes = {row.size for row in rows}
-        if len(sizes) != 1 or (self._dimensions and sizes != {self._dimensions}):
-            raise EmbedderMisconfigured(
-                f"{self._told} sends vectors of {sorted(sizes)} dimensions"
-                f"{f', not {self._dimensions} (UPWELL_EMBEDDINGS_DIMENSIONS)' if self._dimensions else ''}."
-            )
+        self._check_dimensions({row.size for row in rows})
         vectors = np.stack(rows)
         if not np.isfinite(vectors).all() or (np.linalg.norm(vectors, axis=1) == 0).any():
             raise EmbedderUnavailable(f"{self._told} sent a vector that is zero or not a number.")
         return vectors
 
-    def _tokens(self, answer: Any) -> int:
-        usage = getattr(answer, "usage", None)
-        return int(getattr(usage, "total_tokens", 0) or 0)
+    def _check_dimensions(self, sizes: set[int]) -> None:
+        if self._dimensions and sizes != {self._dimensions}:
+            raise EmbedderMisconfigured(
+                f"{self._told} sends vectors of {_listed(sizes)} dimensions, not the {self._dimensions} of"
+                f" UPWELL_EMBEDDINGS_DIMENSIONS. The model {self._model} (UPWELL_EMBEDDINGS_MODEL) may not offer them."
+            )
+        if len(sizes | {self._seen_dimensions or min(sizes)}) != 1:
+            raise EmbedderMisconfigured(
+                f"{self._told} sends vectors of {_listed(sizes | {self._seen_dimensions or min(sizes)})} dimensions"
+                f" for one model, {self._model} (UPWELL_EMBEDDINGS_MODEL). Is something else answering there now?"
+            )
+        self._seen_dimensions = min(sizes)
 
     @property
     def _told(self) -> str:
-        return f"The embedding endpoint {self._url} (UPWELL_EMBEDDINGS_URL)"
+        return f"The embedding endpoint {without_password(self._url)} (UPWELL_EMBEDDINGS_URL)"
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn the client's exceptions into ours.  Theirs may repeat what was sent, so their text stays out."""
+        """Turn the client's exceptions into ours.  Theirs repeat what was sent, so nothing of them is kept."""
         try:
             yield
-        except openai.RateLimitError as exc:
-            if exc.code == "insufficient_quota":
-                raise EmbedderUnavailable(f"{self._told} says the quota is used up.", retry_after=QUOTA_WAIT_S) from exc
-            raise EmbedderUnavailable(f"{self._told} limits the rate.", retry_after=_retry_after(exc)) from exc
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as exc:
-            raise EmbedderMisconfigured(f"{self._told} refuses the key (UPWELL_EMBEDDINGS_API_KEY).") from exc
-        except openai.NotFoundError as exc:
-            raise EmbedderMisconfigured(
-                f"{self._told} does not know the model {self._model} (UPWELL_EMBEDDINGS_MODEL), or has another path."
-            ) from exc
         except openai.APIStatusError as exc:
-            if exc.status_code in (400, 413, 422):
-                raise InputRefused(f"{self._told} refuses a text ({exc.status_code}).") from exc
+            raise self._refusal(exc) from None
+        except openai.APITimeoutError:
+            raise EmbedderUnavailable(f"{self._told} did not answer in time (UPWELL_EMBEDDINGS_TIMEOUT).") from None
+        except openai.APIConnectionError:
+            raise EmbedderUnavailable(f"{self._told} cannot be reached.") from None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # not JSON, or not of the API's shape
             raise EmbedderUnavailable(
-                f"{self._told} answers {exc.status_code}.", retry_after=_retry_after(exc)
-            ) from exc
-        except openai.OpenAIError as exc:
-            raise EmbedderUnavailable(f"No answer from {self._told[0].lower()}{self._told[1:]}.") from exc
-        except (ValueError, TypeError, AttributeError) as exc:  # not JSON, or not of the API's shape
-            raise EmbedderUnavailable(f"{self._told} does not answer as OpenAI's API does.") from exc
+                f"{self._told} does not answer as OpenAI's API does. Is the path right?"
+            ) from None
+
+    def _refusal(self, exc: openai.APIStatusError) -> EmbedderUnavailable | EmbedderMisconfigured | InputRefused:
+        status = exc.status_code
+        if status in (401, 403):
+            return EmbedderMisconfigured(f"{self._told} refuses the key (UPWELL_EMBEDDINGS_API_KEY): {status}.")
+        if status == 404:
+            return EmbedderMisconfigured(
+                f"{self._told} does not know the model {self._model} (UPWELL_EMBEDDINGS_MODEL), or has another path."
+            )
+        if out_of_quota(exc):
+            return EmbedderUnavailable(
+                f"{self._told} says that the quota of UPWELL_EMBEDDINGS_API_KEY is used up; waiting does not help,"
+                " topping up does.",
+                retry_after=QUOTA_WAIT_S,
+            )
+        if status == 429:
+            return EmbedderUnavailable(f"{self._told} limits the rate.", retry_after=retry_after(exc.response.headers))
+        if status in (400, 413, 422):
+            return self._refused_input(exc)
+        return EmbedderUnavailable(f"{self._told} answers {status}.", retry_after=retry_after(exc.response.headers))
+
+    def _refused_input(self, exc: openai.APIStatusError) -> EmbedderMisconfigured | InputRefused:
+        about = sorted(_parameters(exc.body).intersection(_ABOUT_US))
+        if about:
+            return EmbedderMisconfigured(
+                f"{self._told} refuses the parameter {', '.join(about)} ({exc.status_code})."
+                " See UPWELL_EMBEDDINGS_MODEL, UPWELL_EMBEDDINGS_DIMENSIONS and UPWELL_EMBEDDINGS_INPUT_TYPE."
+            )
+        return InputRefused(f"{self._told} refuses a text ({exc.status_code}).")
 
 
-def _decode(embedding: Any) -> NDArray[np.float32]:
-    if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding), dtype="<f4").astype(np.float32)
-    return np.asarray(embedding, dtype=np.float32)
+# ------------------------------------------------------------------ what OpenAI-compatible endpoints have in common
 
 
-def _retry_after(exc: openai.APIStatusError) -> float | None:
+def bearer(key: SecretStr | None, setting: str, error: type[Permanent]) -> str:
+    """Return the key to send.
+
+    Raises:
+        error: it has characters that no header can carry (a copied newline, a typographic quote).
+    """
+    value = key.get_secret_value().strip() if key else ""
+    if not (value.isascii() and value.isprintable()):
+        raise error(f"{setting} has characters that a key cannot have. Was it copied whole, and alone?")
+    return value or "none"
+
+
+def without_password(url: str) -> str:
+    """Return ``url`` as it may be shown: without user name, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def out_of_quota(exc: openai.APIStatusError) -> bool:
+    """Tell whether a refusal is about money and not about speed: 402, or OpenAI's 429 insufficient_quota."""
+    return exc.status_code == 402 or (exc.status_code == 429 and "insufficient_quota" in (exc.code, exc.type))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds the endpoint asks to wait (retry-after-ms, or Retry-After of RFC 9110), within reason."""
-    headers = exc.response.headers
     try:
         if "retry-after-ms" in headers:
             wait = float(headers["retry-after-ms"]) / 1000
         elif "retry-after" in headers:
-            text = headers["retry-after"]
-            wait = float(text) if text.replace(".", "", 1).isdigit() else _until(text)
+            wait = _seconds(headers["retry-after"])
         else:
             return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
-    return min(LONGEST_WAIT_S, wait) if wait > 0 else None
+    return min(LONGEST_WAIT_S, wait) if wait > 0 else None  # NaN is not above zero either
 
 
-def _until(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+
+
+def _parameters(body: Any) -> set[str]:
+    """Return the parameters that an error body blames: OpenAI's ``param``, FastAPI's ``detail[].loc``."""
+    blamed: set[str] = set()
+    if not isinstance(body, dict):
+        return blamed
+    inner = body.get("error")
+    for error in (body, inner if isinstance(inner, dict) else {}):
+        if isinstance(error.get("param"), str):
+            blamed.add(error["param"])
+        if error.get("code") == "model_not_found":
+            blamed.add("model")
+    details = body.get("detail")
+    for detail in details if isinstance(details, list) else []:
+        location = detail.get("loc") if isinstance(detail, dict) else None
+        blamed.update(part for part in location or () if isinstance(part, str))
+    return blamed
+
+
+def _decode(embedding: Any) -> NDArray[np.float32]:
+    if isinstance(embedding, str):
+        return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4").astype(np.float32)
+    return np.asarray(embedding, dtype=np.float32).reshape(-1)  # some endpoints know no base64
+
+
+def _tokens(answer: Any, texts: Sequence[str]) -> int:
+    """Return what the endpoint counted; one that does not count must not look as if it were free."""
+    counted = getattr(getattr(answer, "usage", None), "total_tokens", None)
+    return int(counted) if counted else sum(estimate_tokens(text) for text in texts)
+
+
+def _listed(sizes: set[int]) -> str:
+    return " and ".join(map(str, sorted(sizes)))

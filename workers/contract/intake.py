@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, Engine, cast, delete, insert, select, update
+from sqlalchemy import BigInteger, Engine, cast, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -48,13 +48,16 @@ class Observation:
     touched: bool = False
     bulk: bool = False
     extra: dict[str, Any] | None = None
+    document_path: str | None = None  # where it differs from the stored name: uploads
 
     @property
     def path(self) -> str:
-        return normal_path(self.raw_path)
+        """Path of the document, as people and readers see it."""
+        return self.document_path or normal_path(self.raw_path)
 
     @property
     def document_id(self) -> str:
+        """Id of the document."""
         return document_id(self.source, self.path)
 
 
@@ -206,6 +209,49 @@ def known_files(engine: Engine, source: str) -> Iterable[tuple[str, bytes, Stat 
         for row in connection.execution_options(yield_per=2000).execute(query):
             stat = None if row.seen_size is None else Stat(row.seen_size, row.seen_mtime_ns, row.seen_inode)
             yield row.path, row.raw_path, stat, row.wanted, row.state
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A document that should be there, as it was when last noticed."""
+
+    path: str
+    raw_path: bytes
+    stat: Stat | None
+
+
+def known_below(engine: Engine, source: str, path: str) -> list[Known]:
+    """Return the present documents at ``path`` and, if it was a directory, below it."""
+    here = documents.c.path == path
+    # A range, not LIKE: names may hold % and _, and a range uses the index. "0" follows "/" in every encoding.
+    below = (documents.c.path >= path + "/") & (documents.c.path < path + "0")
+    columns = (documents.c.path, documents.c.raw_path, documents.c.seen_size, documents.c.seen_mtime_ns)
+    query = select(*columns, documents.c.seen_inode).where(
+        documents.c.source == source, here | below, documents.c.wanted == "present", documents.c.state != State.HELD
+    )
+    with schema.reading(engine).connect() as connection:
+        rows = connection.execute(query).all()
+    return [
+        Known(
+            row.path,
+            row.raw_path,
+            None if row.seen_size is None else Stat(row.seen_size, row.seen_mtime_ns, row.seen_inode),
+        )
+        for row in rows
+    ]
+
+
+def count_present(engine: Engine, source: str) -> int:
+    """Return how many documents of ``source`` should be there."""
+    query = select(func.count()).select_from(documents)
+    with schema.reading(engine).connect() as connection:
+        return connection.scalar(query.where(documents.c.source == source, documents.c.wanted == "present")) or 0
+
+
+def marker_of(engine: Engine, source: str) -> str | None:
+    """Return what the marker of a known source says."""
+    with schema.reading(engine).connect() as connection:
+        return connection.scalar(select(sources.c.marker).where(sources.c.name == source))
 
 
 def set_alarm(engine: Engine, source: str, alarm: str | None) -> None:

@@ -1,0 +1,1 @@
+"""The query worker: finds chunks, and answers questions from them with citations."""

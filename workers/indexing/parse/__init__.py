@@ -1,3 +1,8 @@
-"""Turns the bytes of a file into elements, in child processes."""
+"""Turns the bytes of a file into elements, in child processes that may die."""
 
-PARSER_VERSION = "0"
+from workers.indexing.parse.limits import Limits
+from workers.indexing.parse.pool import ParserPool
+
+PARSER_VERSION = "1"
+
+__all__ = ["PARSER_VERSION", "Limits", "ParserPool"]

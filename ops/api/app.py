@@ -1,0 +1,175 @@
+"""The HTTP face: search, answers, documents, status, metrics and the console page."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from ops import metrics
+from ops.api.documents import router as documents_router
+from ops.api.errors import ApiError
+from ops.api.ledger_views import LedgerViews
+from ops.api.queries import Queries, QueryAway
+from ops.api.query import router as query_router
+from ops.api.settings import ApiSettings
+from ops.api.status import Status
+from producers.uploads import UploadStore
+from workers.contract.broker import Hints, make_celery
+
+log = structlog.get_logger()
+
+CONSOLE = Path(__file__).parents[1] / "console"
+MOST_JSON = 1 << 20
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
+        " frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None = None) -> FastAPI:
+    """Return the application; ``queries`` replaces the way to the query worker (tests)."""
+    url = settings.broker_url.get_secret_value()
+    celery = make_celery(url, settings.key_prefix, "producer", name="api")
+    views = LedgerViews(engine)
+    status = Status(settings, views)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.queries = queries or Queries(celery, url, settings.key_prefix, settings.query_timeout)
+        yield
+        await app.state.queries.close()
+        status.close()
+
+    app = FastAPI(
+        title="Upwell",
+        version="1",
+        description="Search, answers with citations, and the state of every document.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.engine = engine
+    app.state.views = views
+    app.state.status = status
+    app.state.hints = Hints(celery)
+    app.state.uploads = UploadStore(engine, app.state.hints, settings.data_dir, settings.upload_max_bytes)
+    _add_errors(app)
+    _add_headers(app)
+    allowed = [Depends(_check_key)]
+    app.include_router(query_router, prefix="/v1", dependencies=allowed)
+    app.include_router(documents_router, prefix="/v1", dependencies=allowed)
+    _add_status(app)
+    app.mount("/", StaticFiles(directory=CONSOLE, html=True), name="console")
+    return app
+
+
+def _check_key(request: Request) -> None:
+    """Compare keys in constant time; a wrong one and none look alike from outside."""
+    wanted = request.app.state.settings.api_key
+    if wanted is None:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    same = hmac.compare_digest(given.encode(), wanted.get_secret_value().encode())
+    if scheme.lower() != "bearer" or not same:
+        raise ApiError(401, "unauthorized", "This needs a key.", "Send Authorization: Bearer with UPWELL_API_KEY.")
+
+
+def _add_status(app: FastAPI) -> None:
+    @app.get("/v1/status", dependencies=[Depends(_check_key)], summary="How everything is")
+    def read_status(request: Request) -> JSONResponse:
+        return JSONResponse(request.app.state.status.status())
+
+    @app.get("/livez", summary="The process lives")
+    def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="The servers it needs answer")
+    def readyz(request: Request) -> JSONResponse:
+        faults = request.app.state.status.missing()
+        if faults:
+            return JSONResponse({"status": "unavailable", "missing": faults}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", summary="Figures for Prometheus")
+    def read_metrics(request: Request) -> Response:
+        page = metrics.render(request.app.state.status.status(), request.app.state.views.counters())
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_errors(app: FastAPI) -> None:
+    def told(status: int, code: str, message: str, following: str) -> JSONResponse:
+        headers = {"Retry-After": "2"} if status == 503 else {}
+        return JSONResponse(
+            {"error": {"code": code, "message": message, "next": following}}, status_code=status, headers=headers
+        )
+
+    @app.exception_handler(ApiError)
+    async def ours(_request: Request, exc: ApiError) -> JSONResponse:
+        return told(exc.status, exc.code, exc.message, exc.following)
+
+    @app.exception_handler(QueryAway)
+    async def away(_request: Request, exc: QueryAway) -> JSONResponse:
+        return told(503, "query_worker_away", str(exc), "Try again in a moment; upwell status shows the processes.")
+
+    @app.exception_handler(SQLAlchemyError)
+    async def ledger(_request: Request, exc: SQLAlchemyError) -> JSONResponse:
+        log.error("api.ledger", error=type(exc).__name__)
+        return told(503, "ledger_away", "The ledger does not answer (UPWELL_LEDGER_URL).", "Try again in a moment.")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, exc: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: {fault['msg']}"
+            for fault in exc.errors()[:5]
+        )
+        return told(422, "invalid_request", faults, "See /openapi.json for what this takes.")
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, exc: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status_code, "error")
+        return told(exc.status_code, code, str(exc.detail) + ".", "See /openapi.json for what there is.")
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, exc: Exception) -> JSONResponse:
+        mark = uuid4().hex[:12]
+        log.exception("api.bug", request=mark, path=request.url.path, error=type(exc).__name__)
+        return told(500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details.")
+
+
+def _add_headers(app: FastAPI) -> None:
+    @app.middleware("http")
+    async def headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        length = request.headers.get("content-length", "")
+        if not request.url.path.startswith("/v1/documents") and length.isdigit() and int(length) > MOST_JSON:
+            return JSONResponse(
+                {
+                    "error": {
+                        "code": "too_large",
+                        "message": f"A request may have {MOST_JSON:,} bytes.",
+                        "next": "Send less.",
+                    }
+                },
+                status_code=413,
+            )
+        answer = await call(request)
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer

@@ -1,0 +1,229 @@
+"""What the faces ask of the ledger: counts, lists, one document, and retries."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, or_, select, tuple_, update
+from sqlalchemy.engine import Connection
+
+from workers.contract import schema
+from workers.contract.schema import counters, documents, processes, sources
+from workers.contract.states import FINAL, State
+
+ALIVE_S = 15.0
+
+
+class LedgerViews:
+    """Read-only views, except for `retry`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reading = schema.reading(engine)
+
+    def states(self) -> dict[str, int]:
+        """Return how many documents are in each state (states without any are left out)."""
+        with self._reading.connect() as connection:
+            rows = connection.execute(
+                select(documents.c.state, func.count().label("count")).group_by(documents.c.state)
+            )
+            return {row.state: row.count for row in rows}
+
+    def totals(self) -> dict[str, Any]:
+        """Return chunks, vectors pending, bytes, tokens, and how many documents became ready in the last minute."""
+        with self._reading.connect() as connection:
+            now = schema.now(connection)
+            row = connection.execute(
+                select(
+                    func.coalesce(func.sum(documents.c.chunks), 0),
+                    func.coalesce(func.sum(documents.c.vectors_pending), 0),
+                    func.coalesce(func.sum(documents.c.bytes), 0),
+                    func.coalesce(func.sum(documents.c.tokens), 0),
+                )
+            ).one()
+            recent = connection.scalar(
+                select(func.count()).select_from(documents).where(documents.c.indexed_at > now - 60.0)
+            )
+        return {"chunks": row[0], "pending": row[1], "bytes": row[2], "tokens": row[3], "last_minute": recent or 0}
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return every source with its alarm and its last scan."""
+        with self._reading.connect() as connection:
+            rows = connection.execute(select(sources).order_by(sources.c.name)).all()
+        return [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "root": row.root,
+                "alarm": row.alarm,
+                "scanned_at": _iso(row.scanned_at),
+            }
+            for row in rows
+        ]
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Return the processes that beat, with the seconds since their last beat."""
+        with self._reading.connect() as connection:
+            now = connection.scalar(select(schema.now(connection))) or 0.0
+            rows = connection.execute(select(processes)).all()
+        return [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "age_s": round(max(0.0, now - row.beat_at), 1),
+                "info": json.loads(row.info),
+            }
+            for row in rows
+            if now - row.beat_at < 3600
+        ]
+
+    def counters(self) -> dict[str, float]:
+        """Return the figures that the workers add up."""
+        with self._reading.connect() as connection:
+            return {row.name: row.value for row in connection.execute(select(counters))}
+
+    def converged(self) -> bool:
+        """Tell whether everything known is in a final state and no watcher has anything dirty."""
+        final = [str(state) for state in FINAL]
+        with self._reading.connect() as connection:
+            now = connection.scalar(select(schema.now(connection))) or 0.0
+            open_documents = connection.scalar(
+                select(documents.c.id)
+                .where(or_(documents.c.state.not_in(final), documents.c.vectors_pending > 0))
+                .limit(1)
+            )
+            unscanned = connection.scalar(
+                select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
+            )
+            watchers = connection.execute(select(processes).where(processes.c.kind == "watcher")).all()
+        busy = any(
+            (info := json.loads(row.info)).get("dirty") or info.get("scanning")
+            for row in watchers
+            if now - row.beat_at < ALIVE_S
+        )
+        return open_documents is None and unscanned is None and not busy
+
+    def documents(
+        self, *, state: str | None, path: str | None, source: str | None, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return one page of documents, ordered by source and path, and where the next page starts."""
+        query = select(documents).order_by(documents.c.source, documents.c.path).limit(limit + 1)
+        if state is not None:
+            query = query.where(documents.c.state == state)
+        if source is not None:
+            query = query.where(documents.c.source == source)
+        if path is not None:
+            prefix = path.rstrip("*")
+            exact = documents.c.path == path
+            query = query.where(or_(exact, documents.c.path.startswith(prefix, autoescape=True)))
+        if cursor is not None:
+            query = query.where(tuple_(documents.c.source, documents.c.path) > tuple_(*_position(cursor)))
+        with self._reading.connect() as connection:
+            rows = connection.execute(query).all()
+        more = len(rows) > limit
+        page = [summary(row) for row in rows[:limit]]
+        return page, _cursor(rows[limit - 1]) if more else None
+
+    def document(self, key: str) -> Row[Any] | None:
+        """Return one row."""
+        with self._reading.connect() as connection:
+            return connection.execute(select(documents).where(documents.c.id == key)).one_or_none()
+
+    def by_path(self, path: str) -> Sequence[Row[Any]]:
+        """Return the documents of any source at exactly this path."""
+        with self._reading.connect() as connection:
+            return connection.execute(select(documents).where(documents.c.path == path)).all()
+
+    def retry(self, *, key: str | None = None, state: str | None = None) -> list[str]:
+        """Give parked or failed documents new attempts; returns their ids."""
+        wanted = documents.c.state.in_([State.PARKED, State.FAILED] if state is None else [state])
+        if key is not None:
+            wanted = wanted & (documents.c.id == key)
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                update(documents)
+                .where(wanted)
+                .values(
+                    desired_generation=documents.c.desired_generation + 1,
+                    state=State.QUEUED,
+                    attempts=0,
+                    next_try_at=None,
+                    reason=None,
+                    error_class=None,
+                )
+                .returning(documents.c.id)
+            ).all()
+        return [row.id for row in rows]
+
+    def ping(self) -> None:
+        """Raise what the database raises when it is away."""
+        with self._reading.connect() as connection:
+            _answer(connection)
+
+
+NEXT_STEPS = {
+    State.QUEUED: "It waits for an index worker.",
+    State.PARSING: "An index worker has it.",
+    State.EMBEDDING: "Lexical search finds it; dense vectors follow.",
+    State.FAILED: "It is tried again by itself.",
+    State.PARKED: "Change the file, or retry it.",
+    State.EMPTY: "Nothing to do, unless it should have text.",
+    State.SKIPPED: "Change the rule that the reason names, if you want it indexed.",
+    State.HELD: "Decide: upwell held approve, or upwell held reject.",
+}
+
+
+def summary(row: Row[Any]) -> dict[str, Any]:
+    """Return a document as the api shows it in lists."""
+    return {
+        "id": row.id,
+        "source": row.source,
+        "path": row.path,
+        "state": row.state,
+        "reason": row.reason or (row.absent_reason if row.state == State.SKIPPED else None),
+        "next_step": NEXT_STEPS.get(State(row.state)),
+        "version": row.version,
+        "chunks": row.chunks,
+        "vectors_pending": row.vectors_pending,
+        "bytes": row.bytes or row.seen_size or 0,
+        "tokens": row.tokens,
+        "title": row.title,
+        "filetype": row.filetype,
+        "indexed_at": _iso(row.indexed_at),
+    }
+
+
+def details(row: Row[Any]) -> dict[str, Any]:
+    """Return a document with everything that explains its state."""
+    return summary(row) | {
+        "error_class": row.error_class,
+        "attempts": row.attempts,
+        "next_try_at": _iso(row.next_try_at),
+        "observed_at": _iso(row.observed_at),
+        "searchable_at": _iso(row.searchable_at),
+        "parse_ms": row.parse_ms,
+        "collection": row.collection,
+        "recipe": row.recipe,
+    }
+
+
+def _iso(seconds: float | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _cursor(row: Row[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([row.source, row.path]).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[str, str]:
+    source, path = json.loads(base64.urlsafe_b64decode(cursor))
+    return str(source), str(path)
+
+
+def _answer(connection: Connection) -> None:
+    connection.execute(select(func.count()).select_from(schema.meta))

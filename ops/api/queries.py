@@ -1,0 +1,130 @@
+"""Asks the query worker over Celery and waits for its answer without a thread per request.
+
+Celery's own result consumer is not made for many threads.  The worker publishes each result under its key, so one
+subscription per question is all that waiting takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import redis
+import redis.asyncio
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from workers.contract.broker import make_celery
+from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, Queue
+
+NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
+NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
+
+
+class QueryAway(Exception):
+    """The query worker, or the broker on the way to it, does not answer."""
+
+
+class Queries:
+    """The way to the query worker, shared by all requests."""
+
+    def __init__(self, app: Celery, url: str, key_prefix: str, timeout: float) -> None:
+        self._app = app
+        self._timeout = timeout
+        self._prefix = key_prefix
+        self._names = make_celery(url, key_prefix, "client", name="names").backend
+        self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2, decode_responses=True)
+
+    async def search(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the query worker's answer to a search.
+
+        Raises:
+            QueryAway: no answer in time.
+        """
+        return await self._ask(TASK_SEARCH, request)
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the query worker's answer to a question.
+
+        Raises:
+            QueryAway: no answer in time.
+        """
+        return await self._ask(TASK_ANSWER, request)
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+        """Yield (event, data) as the answer comes.  When the caller goes away, the worker is told to stop.
+
+        Raises:
+            QueryAway: nothing came in time.
+        """
+        key = f"{self._prefix}answer:{uuid4().hex}"
+        await self._send(TASK_ANSWER, [request, key], uuid4().hex, keep_result=False)
+        last, finished = "0", False
+        try:
+            while not finished:
+                found: Any = await self._redis.xread({key: last}, count=100, block=int(self._timeout * 1000))
+                if not found:
+                    raise QueryAway(NO_WORKER)
+                entries: list[tuple[str, dict[str, str]]] = found[0][1]
+                last = entries[-1][0]
+                for _, fields in entries:
+                    yield fields["event"], json.loads(fields["data"])
+                    finished = fields["event"] in ("done", "error")
+        except redis.RedisError as exc:
+            raise QueryAway(NO_BROKER) from exc
+        finally:
+            if not finished:
+                await asyncio.shield(self._cancel(key))
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._redis.aclose()
+
+    async def _ask(self, task: str, request: dict[str, Any]) -> dict[str, Any]:
+        task_id = uuid4().hex
+        key = self._names.get_key_for_task(task_id)
+        key = key.decode() if isinstance(key, bytes) else key
+        try:
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(key)  # before the task is sent, so that its result cannot be missed
+                await self._send(task, [request], task_id, keep_result=True)
+                raw = await self._wait(channel)
+        except redis.RedisError as exc:
+            raise QueryAway(NO_BROKER) from exc
+        finished = json.loads(raw)
+        if finished.get("status") != "SUCCESS":
+            raise QueryAway("The query worker failed; its log has the details.")
+        return dict(finished["result"])
+
+    async def _wait(self, channel: Any) -> str:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            message = await channel.get_message(timeout=left)
+            if message is not None and message["type"] == "message":
+                return str(message["data"])
+        raise QueryAway(NO_WORKER)
+
+    async def _send(self, task: str, args: list[Any], task_id: str, *, keep_result: bool) -> None:
+        def send() -> None:
+            self._app.send_task(
+                task,
+                args=args,
+                task_id=task_id,
+                queue=Queue.QUERY.value,
+                expires=self._timeout,
+                ignore_result=not keep_result,
+            )
+
+        try:
+            await asyncio.to_thread(send)
+        except (OperationalError, OSError) as exc:
+            raise QueryAway(NO_BROKER) from exc
+
+    async def _cancel(self, key: str) -> None:
+        try:
+            await self._redis.set(f"{key}:cancel", "1", ex=300)
+        except redis.RedisError:
+            return  # the answer is then finished for nobody

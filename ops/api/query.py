@@ -1,0 +1,80 @@
+"""POST /v1/search and /v1/answer: handed to the query worker as they are; it knows what they mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from ops.api.errors import ApiError
+from ops.api.queries import QueryAway
+
+router = APIRouter(tags=["query"])
+
+
+class SearchBody(BaseModel):
+    """What a search takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    query: Annotated[str, Field(min_length=1, max_length=8000, examples=["boiler code"])]
+    limit: Annotated[int, Field(ge=1, le=100)] = 10
+    mode: Literal["hybrid", "lexical", "semantic"] = "hybrid"
+    filters: dict[str, Any] | None = None
+    explain: bool = False
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[str, Field(max_length=32_000)]
+
+
+class AnswerBody(SearchBody):
+    """What a question takes."""
+
+    messages: Annotated[list[Message], Field(max_length=100)] | None = None
+
+
+@router.post("/search", summary="Search", response_class=JSONResponse)
+async def search(request: Request, body: Annotated[SearchBody, Body()]) -> Response:
+    """Return hits, best first, and the mode that was really used."""
+    return _answered(await request.app.state.queries.search(body.model_dump(exclude_none=True)))
+
+
+@router.post("/answer", summary="Answer with citations", response_class=JSONResponse)
+async def answer(request: Request, body: Annotated[AnswerBody, Body()]) -> Response:
+    """Return an answer with citations; as server-sent events when the client accepts text/event-stream."""
+    wanted = body.model_dump(exclude_none=True)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return StreamingResponse(
+            _events(request, wanted), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
+    return _answered(await request.app.state.queries.answer(wanted))
+
+
+async def _events(request: Request, wanted: dict[str, Any]) -> AsyncIterator[str]:
+    try:
+        async for event, data in request.app.state.queries.stream(wanted):
+            yield f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    except QueryAway as exc:
+        error = {"code": "query_worker_away", "message": str(exc), "next": "Try again in a moment."}
+        yield f"event: error\ndata: {json.dumps(error)}\n\n"
+
+
+def _answered(result: dict[str, Any]) -> Response:
+    """Turn the worker's own error into a status: it says whether the request or a server was at fault."""
+    error = result.get("error")
+    if error is None:
+        return JSONResponse(result)
+    away = str(error.get("class", "")).endswith("Unavailable")
+    raise ApiError(
+        503 if away else 422,
+        "unavailable" if away else "invalid_request",
+        str(error.get("message", "The query worker refused it.")),
+        str(error.get("next", "")),
+    )

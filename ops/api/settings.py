@@ -1,0 +1,27 @@
+"""Settings of the api."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from workers.contract.settings import (
+    BrokerSettings,
+    EmbeddingSettings,
+    IndexSettings,
+    LedgerSettings,
+    LogSettings,
+    SourceSettings,
+)
+
+
+class ApiSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, SourceSettings, LogSettings):
+    """Everything the api can be told."""
+
+    api_host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs UPWELL_API_KEY.")
+    api_port: int = Field(8080, ge=1, le=65535, description="Port to listen on.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that clients send as Authorization: Bearer; unset: none needed."
+    )
+    api_open: bool = Field(False, description="Allow listening beyond loopback without a key.")
+    upload_max_bytes: int = Field(200_000_000, ge=1, description="Largest upload, in bytes.")
+    query_timeout: float = Field(60.0, gt=0, description="Seconds to wait for the query worker.")

@@ -1,0 +1,158 @@
+"""Puts together what `GET /v1/status`, `/readyz` and `/metrics` tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from ops.api.ledger_views import LedgerViews
+from ops.api.settings import ApiSettings
+from workers.contract.messages import Queue
+
+
+class Status:
+    """Asks ledger, broker and Qdrant; each may be away."""
+
+    def __init__(self, settings: ApiSettings, views: LedgerViews) -> None:
+        self._settings = settings
+        self._views = views
+        self._broker = redis.Redis.from_url(
+            settings.broker_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1
+        )
+        self._qdrant = httpx.Client(base_url=settings.qdrant_url, timeout=3.0, headers=self._key())
+
+    def status(self) -> dict[str, Any]:
+        """Return the answer of GET /v1/status."""
+        states, totals, settings = self._views.states(), self._views.totals(), self._settings
+        queues = self.queues()
+        waiting = sum(states.get(state, 0) for state in ("queued", "parsing", "embedding", "failed"))
+        rate = totals["last_minute"] / 60.0
+        return {
+            "converged": self._views.converged(),
+            "documents": states,
+            "chunks": totals["chunks"],
+            "embeddings_pending": totals["pending"],
+            "queues": queues,
+            "addresses": {
+                "api": f"http://{settings.api_host}:{settings.api_port}",
+                "qdrant": without_password(settings.qdrant_url),
+                "broker": without_password(settings.broker_url.get_secret_value()),
+                "embeddings": without_password(settings.embeddings_url),
+            },
+            "collection": settings.collection,
+            "bytes": totals["bytes"],
+            "tokens": totals["tokens"],
+            "rate_per_s": round(rate, 2),
+            "eta_s": round(waiting / rate) if waiting and rate else None,
+            "sources": self._views.sources(),
+            "processes": self._views.processes(),
+            "qdrant": self.fullness(),
+        }
+
+    def queues(self) -> dict[str, dict[str, Any] | None]:
+        """Return length and age of each queue; None while the broker is away."""
+        found: dict[str, dict[str, Any] | None] = {}
+        for queue in Queue:
+            key = f"{self._settings.key_prefix}{queue}"
+            try:
+                length = int(self._broker.llen(key))
+                oldest = self._broker.lindex(key, -1) if length else None
+            except redis.RedisError:
+                found[queue.value] = None
+                continue
+            found[queue.value] = {"length": length, "oldest_age_s": _age(oldest) if length else 0.0}
+        return found
+
+    def missing(self) -> list[str]:
+        """Return what does not answer, each with its setting; empty when everything is there."""
+        faults = []
+        try:
+            self._views.ping()
+        except SQLAlchemyError:
+            faults.append("the ledger (UPWELL_LEDGER_URL)")
+        try:
+            self._broker.ping()
+        except redis.RedisError:
+            address = without_password(self._settings.broker_url.get_secret_value())
+            faults.append(f"the broker at {address} (UPWELL_BROKER_URL)")
+        try:
+            self._qdrant.get("/readyz").raise_for_status()
+        except httpx.HTTPError:
+            faults.append(f"Qdrant at {without_password(self._settings.qdrant_url)} (UPWELL_QDRANT_URL)")
+        return faults
+
+    def fullness(self) -> dict[str, Any] | None:
+        """Return how full the embedded Qdrant is; None with a real server, which has metrics of its own."""
+        try:
+            answer = self._qdrant.get("/upwell/fullness")
+            return dict(answer.json()) if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    def chunks(self, document_id: str) -> list[dict[str, Any]]:
+        """Return the stored chunks of one document, in order.
+
+        Raises:
+            httpx.HTTPError: Qdrant is away.
+        """
+        found: list[dict[str, Any]] = []
+        offset: Any = None
+        while True:
+            body = {
+                "filter": {"must": [{"key": "doc_id", "match": {"value": document_id}}]},
+                "limit": 500,
+                "offset": offset,
+                "with_payload": True,
+            }
+            answer = self._qdrant.post(f"/collections/{self._settings.collection}/points/scroll", json=body)
+            if answer.status_code == 404:
+                return []
+            result = answer.raise_for_status().json()["result"]
+            found += [_chunk(point) for point in result["points"]]
+            offset = result["next_page_offset"]
+            if offset is None:
+                return sorted(found, key=lambda chunk: chunk["index"])
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._qdrant.close()
+        self._broker.close()
+
+    def _key(self) -> dict[str, str]:
+        key = self._settings.qdrant_api_key
+        return {"api-key": key.get_secret_value()} if key else {}
+
+
+def without_password(url: str) -> str:
+    """Return ``url`` without user name and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _age(raw: Any) -> float | None:
+    """Return the age of a queued message by the time its sender stamped on it; None when it has none."""
+    try:
+        stamped = float(json.loads(raw)["headers"]["stamped_at"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return round(max(0.0, time.time() - stamped), 3)
+
+
+def _chunk(point: dict[str, Any]) -> dict[str, Any]:
+    payload = point["payload"] or {}
+    facts = payload.get("metadata") or {}
+    return {
+        "id": point["id"],
+        "index": payload.get("chunk_index", 0),
+        "page": facts.get("page"),
+        "heading": facts.get("heading"),
+        "content": payload.get("content", ""),
+        "embedded": bool(payload.get("embedded")),
+        "version": payload.get("version"),
+    }

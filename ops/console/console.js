@@ -1,0 +1,271 @@
+// The console: everything that comes from documents enters the page as text nodes, never as markup.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const PAGE = 50;
+const WORKING = ["queued", "parsing", "embedding", "failed"];
+const ORDER = ["ready", "embedding", "parsing", "queued", "failed", "parked", "held", "empty", "skipped", "deleted"];
+let key = sessionStorage.getItem("upwell-key") || "";
+let shown = "";
+let cursor = null;
+let pages = 1;
+let lastFigures = "";
+let asking = null;
+
+async function api(path, options = {}) {
+  const headers = { ...(options.headers || {}) };
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (options.json !== undefined) {
+    headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(options.json);
+  }
+  const answer = await fetch(path, { ...options, headers });
+  if (answer.status === 401) $("key-form").hidden = false;
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    const error = problem.error || { message: `The api answers ${answer.status}.` };
+    throw new Error([error.message, error.next].filter(Boolean).join(" "));
+  }
+  return answer;
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined && text !== null) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// ---------------------------------------------------------------- status
+
+async function refresh() {
+  try {
+    const status = await (await api("/v1/status")).json();
+    showStatus(status);
+    const figures = JSON.stringify([status.documents, status.chunks, status.embeddings_pending]);
+    if (figures !== lastFigures) {
+      lastFigures = figures;
+      await listDocuments();
+    }
+    setTimeout(refresh, status.converged ? 2000 : 700);
+  } catch (error) {
+    $("summary").textContent = `Not connected. ${error.message}`;
+    setTimeout(refresh, 2500);
+  }
+}
+
+function showStatus(status) {
+  const count = (names) => names.reduce((sum, name) => sum + (status.documents[name] || 0), 0);
+  const all = ORDER.reduce((sum, name) => sum + (name === "deleted" ? 0 : status.documents[name] || 0), 0);
+  const working = count(WORKING);
+  const chunks = status.chunks.toLocaleString("en");
+  $("summary").textContent = status.converged
+    ? `Up to date: ${all} ${all === 1 ? "document" : "documents"}, ${chunks} chunks.`
+    : `Working: ${working} of ${all} documents to go, ${status.embeddings_pending.toLocaleString("en")} embeddings pending.`;
+  $("progress").parentElement.hidden = status.converged || !all;
+  $("progress").style.width = `${all ? Math.round((100 * (all - working)) / all) : 0}%`;
+  const eta = status.eta_s ? ` About ${duration(status.eta_s)} left.` : "";
+  $("progress-note").textContent = working && status.rate_per_s ? `${status.rate_per_s} documents a second.${eta}` : "";
+  showStates(status.documents);
+  const alarms = status.sources.filter((source) => source.alarm);
+  $("alarms").replaceChildren(...alarms.map((source) => element("div", `${source.name}: ${source.alarm}`, "alarm")));
+  const folders = status.sources.filter((source) => source.kind === "folder").map((source) => source.root);
+  $("addresses").textContent = `Following ${folders.join(", ") || "no folder"} · collection ${status.collection} · `
+    + Object.entries(status.addresses).map(([name, address]) => `${name} ${address}`).join(" · ");
+}
+
+function showStates(documents) {
+  const buttons = [["", "all"], ...ORDER.filter((name) => documents[name]).map((name) => [name, `${name} ${documents[name]}`])];
+  $("states").replaceChildren(...buttons.map(([name, label]) => {
+    const button = element("button", label);
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(name === shown));
+    button.addEventListener("click", () => { shown = name; pages = 1; listDocuments(); showStates(documents); });
+    return button;
+  }));
+}
+
+// ---------------------------------------------------------------- documents
+
+async function listDocuments() {
+  const rows = [];
+  cursor = null;
+  for (let page = 0; page < pages; page += 1) {
+    const words = new URLSearchParams({ limit: PAGE, ...(shown && { state: shown }), ...(cursor && { cursor }) });
+    const found = await (await api(`/v1/documents?${words}`)).json();
+    rows.push(...found.documents);
+    cursor = found.next_cursor;
+    if (!cursor) break;
+  }
+  const visible = shown ? rows : rows.filter((row) => row.state !== "deleted");
+  $("documents").replaceChildren(...visible.map(documentRow));
+  $("more").hidden = !cursor;
+  $("none").hidden = visible.length > 0;
+  $("none").textContent = shown ? `No document is ${shown}.` : "Nothing here yet. Put a file into the folder that is followed, or drop one above.";
+}
+
+function documentRow(row) {
+  const line = element("tr");
+  const name = element("td");
+  name.append(element("div", row.title && row.title !== row.path ? `${row.path}` : row.path));
+  if (row.title) name.append(element("div", row.title, "reason"));
+  const state = element("td");
+  state.append(element("span", row.state, `state ${row.state}`));
+  if (row.reason) state.append(element("div", row.reason, "reason"));
+  if (row.state !== "ready" && row.next_step) state.append(element("div", row.next_step, "reason"));
+  const action = element("td");
+  if (row.state === "parked" || row.state === "failed") {
+    const button = element("button", "Retry");
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      await api(`/v1/documents/${row.id}/retry`, { method: "POST" }).catch((error) => { $("upload-note").textContent = error.message; });
+      await listDocuments();
+    });
+    action.append(button);
+  }
+  line.append(name, state, element("td", row.chunks || "", "number"), element("td", size(row.bytes), "number"),
+    element("td", row.indexed_at ? ago(row.indexed_at) : "", "time"), action);
+  return line;
+}
+
+// ---------------------------------------------------------------- search and ask
+
+function showHits(hits, note) {
+  $("hits-note").textContent = note;
+  $("hits").replaceChildren(...hits.map((hit) => {
+    const item = element("li");
+    const where = element("div", hit.metadata.path, "where");
+    const more = [hit.metadata.heading, hit.metadata.page && `page ${hit.metadata.page}`].filter(Boolean).join(" · ");
+    if (more) where.append(element("span", more, "faint"));
+    const text = element("p", null, "text");
+    let position = 0;
+    for (const [start, end] of hit.highlights || []) {
+      if (start < position || end > hit.content.length) continue;
+      text.append(hit.content.slice(position, start), element("mark", hit.content.slice(start, end)));
+      position = end;
+    }
+    text.append(hit.content.slice(position));
+    item.append(where, text);
+    return item;
+  }));
+}
+
+async function search(query) {
+  $("answer").hidden = true;
+  const result = await (await api("/v1/search", { method: "POST", json: { query, mode: $("mode").value, limit: 10 } })).json();
+  const note = result.hits.length ? `${result.hits.length} hits, ${result.mode} search, ${Math.round(result.took_ms)} ms` : "Nothing found.";
+  showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note);
+}
+
+async function ask(query) {
+  if (asking) asking.abort();
+  asking = new AbortController();
+  $("answer").hidden = false;
+  $("answer-text").textContent = "";
+  $("citations").replaceChildren();
+  $("answer-note").textContent = "Looking …";
+  showHits([], "");
+  const answer = await api("/v1/answer", {
+    method: "POST", json: { query, mode: $("mode").value }, headers: { Accept: "text/event-stream" }, signal: asking.signal,
+  });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    buffer += value;
+    const events = buffer.split("\n\n");
+    buffer = events.pop();
+    events.forEach(showEvent);
+  }
+}
+
+function showEvent(block) {
+  const lines = block.split("\n");
+  const event = (lines.find((line) => line.startsWith("event: ")) || "").slice(7);
+  const data = JSON.parse((lines.find((line) => line.startsWith("data: ")) || "data: {}").slice(6));
+  if (event === "hits") showHits(data.hits || [], "");
+  if (event === "delta") $("answer-text").append(data.text ?? "");
+  if (event === "error") $("answer-note").textContent = data.message || "It failed.";
+  if (event !== "done") return;
+  $("answer-text").textContent = data.answer;
+  $("citations").replaceChildren(...data.citations.map((each) => {
+    const item = element("li", `[${each.n}] ${each.path}`);
+    if (each.page) item.append(`, page ${each.page}`);
+    if (each.quote) item.append(element("div", each.quote, "reason"));
+    return item;
+  }));
+  const how = data.generated_by === "extractive" ? "in the documents' own words (no chat endpoint is set)" : data.generated_by ? `generated by ${data.generated_by}` : "";
+  $("answer-note").textContent = data.refused ? "" : how;
+  if (data.hits) showHits(data.hits, `${data.hits.length} hits behind this answer, ${Math.round(data.took_ms)} ms`);
+}
+
+// ---------------------------------------------------------------- uploads
+
+async function upload(files) {
+  const faults = [];
+  let done = 0;
+  for (const file of files) {
+    $("upload-note").textContent = `Uploading ${file.name} (${done + 1} of ${files.length}) …`;
+    const body = new FormData();
+    body.append("file", file, file.name);
+    try {
+      await api("/v1/documents", { method: "POST", body });
+      done += 1;
+    } catch (error) {
+      faults.push(`${file.name}: ${error.message}`);
+    }
+  }
+  $("upload-note").textContent = [`${done} of ${files.length} uploaded.`, ...faults].join(" ");
+}
+
+// ---------------------------------------------------------------- words
+
+function size(bytes) {
+  if (!bytes) return "";
+  const units = ["B", "kB", "MB", "GB"];
+  let step = 0;
+  let value = bytes;
+  while (value >= 1000 && step < units.length - 1) { value /= 1000; step += 1; }
+  return `${step && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[step]}`;
+}
+
+function duration(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+function ago(iso) {
+  const seconds = Math.max(0, (Date.now() - Date.parse(iso)) / 1000);
+  return seconds < 86400 ? `${duration(seconds)} ago` : new Date(iso).toLocaleDateString();
+}
+
+$("query-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const query = $("query").value.trim();
+  if (!query) return;
+  const action = event.submitter?.value === "ask" ? ask : search;
+  try {
+    await action(query);
+  } catch (error) {
+    if (error.name !== "AbortError") { $("hits-note").textContent = error.message; $("answer-note").textContent = ""; }
+  }
+});
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = $("key").value;
+  sessionStorage.setItem("upwell-key", key);
+  $("key-form").hidden = true;
+});
+$("more").addEventListener("click", () => { pages += 1; listDocuments(); });
+$("drop").addEventListener("click", () => $("files").click());
+$("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") $("files").click(); });
+$("files").addEventListener("change", () => upload([...$("files").files]));
+for (const name of ["dragover", "dragleave", "drop"]) {
+  $("drop").addEventListener(name, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", name === "dragover");
+    if (name === "drop") upload([...event.dataTransfer.files]);
+  });
+}
+refresh();

@@ -1,0 +1,265 @@
+"""The parent's side: hands an open file to a warm child, waits with a clock in hand, believes nothing it sends back."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn, get_args
+
+import structlog
+
+from workers import errors
+from workers.errors import ParserCrashed, WorkerError
+from workers.indexing.parse.clean import clean_text
+from workers.indexing.parse.limits import Limits
+from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
+
+log = structlog.get_logger()
+
+KINDS = frozenset(get_args(ElementKind))
+FATES: dict[str, type[WorkerError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.Permanent | errors.NotADocument)
+}
+CHILD = (sys.executable, "-P", "-m", "workers.indexing.parse.child")
+
+
+class ParserPool:
+    """Parses on up to ``children`` processes at once; safe to call from any thread."""
+
+    def __init__(self, children: int, limits: Limits, *, command: Sequence[str] = CHILD) -> None:
+        self._limits = limits
+        self._command = tuple(command)
+        self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._closed = threading.Event()
+        for _ in range(children):
+            self._free.put(None)
+        threading.Thread(target=self._warm, name="parser-warm", daemon=True).start()
+
+    def parse(self, fd: int, path: str) -> Parsed:
+        """Parse the file open at ``fd``; of ``path`` only the name's ending matters.
+
+        Raises:
+            Permanent: it cannot be read, ever; the text says why.
+            NotADocument: there is nothing to index.
+            ParserCrashed: the child died, ran out of time or of memory.
+        """
+        child = self._free.get()
+        try:
+            if child is None or not child.alive():
+                child = _Child(self._command, self._limits)
+            parsed = child.parse(fd, path)
+        except ParserCrashed:
+            if child is not None:
+                child.kill()
+            child = None
+            raise
+        finally:
+            if child is not None and child.worn_out():
+                child.kill()
+                child = None
+            if self._closed.is_set() and child is not None:
+                child.kill()
+                child = None
+            self._free.put(child)
+        return parsed
+
+    def close(self) -> None:
+        """End every child."""
+        self._closed.set()
+        for _ in range(self._free.qsize()):
+            try:
+                child = self._free.get_nowait()
+            except queue.Empty:
+                return
+            if child is not None:
+                child.kill()
+
+    def _warm(self) -> None:
+        """Have one child ready before the first file comes."""
+        slot = self._free.get()
+        if slot is None and not self._closed.is_set():
+            try:
+                slot = _Child(self._command, self._limits)
+            except OSError as exc:
+                log.warning("parser.not_started", error=type(exc).__name__)
+        self._free.put(slot)
+
+
+class _Child:
+    """One parser process in a session and a temporary directory of its own."""
+
+    def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
+        self._limits = limits
+        self._directory = tempfile.mkdtemp(prefix="upwell-parse-")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket = ours
+        self._parsed = 0
+        limit_words = [limits.memory_bytes, limits.cpu_s, limits.file_bytes, limits.open_files, limits.max_text_chars]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid()), *map(str, limit_words)],
+                pass_fds=[theirs.fileno()],
+                env=_environment(self._directory),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self._directory,
+            )
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def worn_out(self) -> bool:
+        """Parsers leak: a child is replaced after many documents, or when it has grown."""
+        if self._parsed >= self._limits.documents_per_child:
+            return True
+        try:
+            with open(f"/proc/{self._process.pid}/statm") as statm:  # noqa: PTH123
+                pages = int(statm.read().split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        return pages * os.sysconf("SC_PAGE_SIZE") > self._limits.resident_bytes
+
+    def parse(self, fd: int, path: str) -> Parsed:
+        self._parsed += 1
+        deadline = time.monotonic() + self._limits.wall_s
+        name = os.path.basename(path)[-255:].encode("utf-8", "replace")  # noqa: PTH119
+        try:
+            socket.send_fds(self._socket, [struct.pack("!I", len(name)) + name], [fd])
+            (size,) = struct.unpack("!I", self._receive(4, deadline))
+            if size > self._limits.output_bytes:
+                self._crashed("It parses to more than can be handled")
+            answer = json.loads(self._receive(size, deadline))
+        except TimeoutError:
+            self._crashed(f"Parsing it took longer than {self._limits.wall_s:g} s (UPWELL_PARSE_TIMEOUT)")
+        except (OSError, ValueError):
+            self._crashed(self._cause())
+        finally:
+            self._wipe()
+        return _believed(answer)
+
+    def kill(self) -> None:
+        """End the child and everything it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        self._socket.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left)
+            block = self._socket.recv(min(1 << 20, size - len(parts)))
+            if not block:
+                raise ConnectionError
+            parts += block
+        return bytes(parts)
+
+    def _cause(self) -> str:
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return "Its parser broke off"
+        if code == -signal.SIGXCPU:
+            return f"Parsing it took more than {self._limits.cpu_s} s of a processor"
+        return f"Its parser ended with signal {-code}" if code < 0 else f"Its parser ended with code {code}"
+
+    def _crashed(self, what: str) -> NoReturn:
+        raise ParserCrashed(f"{what}.")
+
+    def _wipe(self) -> None:
+        for name in os.listdir(self._directory):  # noqa: PTH208
+            shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+            if os.path.lexists(path := os.path.join(self._directory, name)):
+                os.unlink(path)  # noqa: PTH108
+
+
+def _environment(directory: str) -> dict[str, str]:
+    """No key and no address reaches a process that reads hostile files."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": directory,
+        "TMPDIR": directory,
+        "PYTHONHASHSEED": "0",
+        "DO_NOT_TRACK": "1",
+        "SCARF_NO_ANALYTICS": "1",
+        "UNSTRUCTURED_DISABLE_NOTICE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def _believed(answer: Any) -> Parsed:
+    """Build our values from what the child sent; nothing of it is trusted beyond its shape."""
+    if not isinstance(answer, dict):
+        raise ParserCrashed("Its parser sent no sense.")
+    if "error" in answer:
+        kind = FATES.get(str(answer["error"]))
+        text = clean_text(str(answer.get("text", "")))[:500]
+        if answer["error"] == "MemoryError":
+            raise ParserCrashed("Parsing it needs more memory than one parser may have (UPWELL_PARSE_MEMORY_MB).")
+        if kind is None:
+            raise ParserCrashed(f"Its parser failed ({str(answer['error'])[:60]}).")
+        raise kind(text)
+    try:
+        elements = tuple(_element(raw) for raw in answer["elements"])
+        metadata = _metadata(answer["metadata"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ParserCrashed("Its parser sent no sense.") from exc
+    return Parsed(elements, metadata)
+
+
+def _element(raw: Any) -> Element:
+    kind, text, level, page = raw
+    if kind not in KINDS:
+        raise ValueError("unknown kind")
+    return Element(
+        kind,
+        clean_text(str(text)),
+        min(99, max(1, int(level))) if level is not None else None,
+        max(1, int(page)) if page is not None else None,
+    )
+
+
+def _metadata(raw: dict[str, Any]) -> DocumentMetadata:
+    def text(name: str) -> str | None:
+        value = raw.get(name)
+        return clean_text(str(value)).replace("\n", " ").strip()[:500] or None if value is not None else None
+
+    extra = {
+        clean_text(str(key))[:64]: clean_text(value)[:500] if isinstance(value, str) else value
+        for key, value in list(dict(raw.get("extra") or {}).items())[:64]
+        if isinstance(value, str | int | float | bool)
+    }
+    return DocumentMetadata(
+        filetype=text("filetype") or "application/octet-stream",
+        title=text("title"),
+        language=text("language"),
+        author=text("author"),
+        created=text("created"),
+        modified=text("modified"),
+        url=text("url"),
+        pages=int(raw["pages"]) if raw.get("pages") is not None else None,
+        extra=extra,
+    )

@@ -1,0 +1,88 @@
+"""Vectors of queries: remembered, asked for with little patience, and not at all while the endpoint is away."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import numpy as np
+
+from workers.adapters.embeddings import EmbeddingBatch
+from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
+from workers.indexing.breaker import Breaker
+from workers.query.values import Vector
+
+MISCONFIGURED_S = 30.0
+
+
+class Endpoint(Protocol):
+    """What `EmbeddingClient` offers."""
+
+    def embed(self, texts: Sequence[str], *, kind: Literal["query", "passage"]) -> EmbeddingBatch:
+        """Return the vectors of ``texts``."""
+
+
+class QueryEmbedder:
+    """A cache and a breaker before the embedding endpoint.  Threads share it.
+
+    A dead endpoint costs one search its timeout; the following ones know, and search by words at once.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, remembered: int = 2048, breaker: Breaker | None = None) -> None:
+        self._endpoint = endpoint
+        self._remembered = remembered
+        self._breaker = breaker or Breaker()
+        self._known: OrderedDict[str, Vector] = OrderedDict()
+        self._lock = threading.Lock()
+        self._probe = threading.Lock()
+        self._reason = ""
+
+    def query(self, text: str) -> Vector:
+        with self._lock:
+            if text in self._known:
+                self._known.move_to_end(text)
+                return self._known[text]
+        (vector,) = self._ask([text], "query")
+        with self._lock:
+            self._known[text] = vector
+            while len(self._known) > self._remembered:
+                self._known.popitem(last=False)
+        return vector
+
+    def passages(self, texts: Sequence[str]) -> list[Vector]:
+        return self._ask(texts, "passage") if texts else []
+
+    def _ask(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> list[Vector]:
+        with self._allowed():
+            vectors = self._guarded(lambda: self._endpoint.embed(texts, kind=kind)).vectors
+        return list((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+
+    @contextmanager
+    def _allowed(self) -> Iterator[None]:
+        """Let everybody pass while the endpoint is well, nobody while it rests, and one to see whether it is back."""
+        if self._breaker.failures == 0:
+            yield
+            return
+        if self._breaker.seconds_open() > 0 or not self._probe.acquire(blocking=False):
+            raise EmbedderUnavailable(self._reason, retry_after=self._breaker.seconds_open())
+        try:
+            yield
+        finally:
+            self._probe.release()
+
+    def _guarded(self, ask: Callable[[], EmbeddingBatch]) -> EmbeddingBatch:
+        try:
+            answer = ask()
+        except EmbedderUnavailable as exc:
+            self._reason = str(exc)
+            self._breaker.failed(exc.retry_after)
+            raise
+        except EmbedderMisconfigured as exc:
+            self._reason = str(exc)
+            self._breaker.failed(MISCONFIGURED_S)
+            raise
+        self._breaker.succeeded()
+        return answer

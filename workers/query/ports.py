@@ -1,0 +1,73 @@
+"""What searching and answering need of the outside, in their own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from workers.adapters.bm25 import SparseVector
+from workers.errors import IndexMisconfigured
+from workers.query.values import Filters, Found, Vector
+
+Role = Literal["system", "user", "assistant"]
+
+
+class VectorRefused(IndexMisconfigured):
+    """The query's dense vector does not fit the collection; its words still do."""
+
+
+class SearchIndex(Protocol):
+    """The index as readers see it.
+
+    Every method raises IndexUnavailable when there is no answer, and IndexMisconfigured when it makes no sense there.
+    """
+
+    def find(
+        self, words: SparseVector | None, meaning: Vector | None, *, limit: int, filters: Filters, explain: bool = False
+    ) -> list[Found]:
+        """Return the best points, best first, ties by id.
+
+        With both vectors their two lists are fused; a point without a dense vector is found by its words alone.
+
+        Raises:
+            VectorRefused: the dense vector does not fit the collection.
+        """
+
+    def rarity(self, tokens: Sequence[int]) -> Mapping[int, float]:
+        """Return the inverse document frequency of each token that some stored chunk has."""
+
+    def has_vectors(self) -> bool:
+        """Tell whether any point has a dense vector yet."""
+
+
+class Embedder(Protocol):
+    """Turns queries into vectors, quickly or not at all."""
+
+    def query(self, text: str) -> Vector:
+        """Return the vector of a query, normalised.
+
+        Raises:
+            EmbedderUnavailable, EmbedderMisconfigured, InputRefused
+        """
+
+    def passages(self, texts: Sequence[str]) -> list[Vector]:
+        """Return the vectors of a few sentences, normalised.
+
+        Raises:
+            EmbedderUnavailable, EmbedderMisconfigured, InputRefused
+        """
+
+
+class Chat(Protocol):
+    """A model that writes."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+
+    def stream(self, messages: Sequence[tuple[Role, str]]) -> Iterator[str]:
+        """Yield the text as it is written; closing the iterator stops the model.
+
+        Raises:
+            ChatUnavailable, ChatMisconfigured
+        """
