@@ -30,26 +30,26 @@ class Brake:
         self._wait, self._share, self._count = wait, share, count
         self._gone: dict[str, Gone] = {}
         self._last = 0.0
-        self._first = 0.0
-        self._arrived: dict[tuple[int, int, int], int] = {}
+        self._arrived: dict[tuple[int, int, int], str] = {}
+        self._arrived_from = 0.0
 
     def __len__(self) -> int:
         return len(self._gone)
 
     def went(self, gone: Gone, now: float) -> None:
         """The first look at this document found nothing."""
-        if not self._gone:
-            self._first = now
         if gone.path not in self._gone:
             self._gone[gone.path] = gone
             self._last = now
 
-    def came(self, seen: Observation) -> None:
+    def came(self, seen: Observation, now: float) -> None:
         """This file is there; it may be one that left another place."""
         self._gone.pop(seen.path, None)
+        if not self._gone and now - self._arrived_from > self.WINDOW_S:
+            self._arrived.clear()
+            self._arrived_from = now
         if seen.stat is not None:
-            key = (seen.stat.inode, seen.stat.size, seen.stat.mtime_ns)
-            self._arrived[key] = self._arrived.get(key, 0) + 1
+            self._arrived[(seen.stat.inode, seen.stat.size, seen.stat.mtime_ns)] = seen.path
 
     def due(self, now: float) -> bool:
         """Tell whether it is time for the second look."""
@@ -75,8 +75,5 @@ class Brake:
     def _moved(self, each: Gone) -> bool:
         if each.stat is None:
             return False
-        key = (each.stat.inode, each.stat.size, each.stat.mtime_ns)
-        left = self._arrived.get(key, 0)
-        if left:
-            self._arrived[key] = left - 1
-        return bool(left)
+        where = self._arrived.get((each.stat.inode, each.stat.size, each.stat.mtime_ns))
+        return where is not None and where != each.path

@@ -45,6 +45,7 @@ BEAT_S = 4.0
 HEARTBEAT_S = 30.0
 HEARTBEAT_LATE_S = 90.0
 PROBE = ".upwell-probe-"
+ROOT_LOOK_S = 2.0
 TICK_S = 0.25
 
 Event = tuple[str, bytes, bool]  # source, raw path relative to the root, finished
@@ -99,6 +100,7 @@ class Followed:
     alarm: str | None = None
     probe: bytes | None = None
     probed_at: float = 0.0
+    looked_at: float = 0.0
     heard_at: float = field(default_factory=time.monotonic)
     retry: list[Observation] = field(default_factory=list)
 
@@ -220,14 +222,14 @@ class Watcher:
             followed.next_scan = min(followed.next_scan, time.monotonic() + 30.0)
             return []
         if seen is not None:
-            followed.brake.came(seen)
+            followed.brake.came(seen, time.monotonic())
             return [] if seen.stat is None and rules.explain(seen.path).by_default else [seen]
         if os.path.isdir(os.path.join(os.fsencode(root.path), raw)):
             if rules.explain(normal_path(raw), is_dir=True).ignored:
                 return []
             found = list(walk(root.name, root.path, raw, rules, Scanned(), bulk=bulk))
             for each in found:
-                followed.brake.came(each)
+                followed.brake.came(each, time.monotonic())
             return found
         self._note_absence(followed, normal_path(raw))
         return []
@@ -264,7 +266,7 @@ class Watcher:
             before = known.get(seen.path)
             if before is not None and before[1] == seen.stat and before[2] == "present" and seen.stat is not None:
                 continue  # a rescan of unchanged files asks the ledger nothing
-            followed.brake.came(seen)
+            followed.brake.came(seen, time.monotonic())
             batch.append(seen)
             if len(batch) >= BATCH:
                 self._record(followed, batch, bulk=True)
@@ -441,14 +443,16 @@ class Watcher:
 
     def _check_health(self, followed: Followed) -> None:
         now = time.monotonic()
-        if followed.polling:
+        if now - followed.looked_at >= ROOT_LOOK_S:
+            followed.looked_at = now
+            self._root_is_there(followed)
+        if followed.polling or not followed.root.path.is_dir():
             return
         observer = followed.observer
         if observer is None or not observer.is_alive() or not all(e.is_alive() for e in observer.emitters):
             log.warning("watch.observer_dead", source=followed.root.name)
             followed.needs_scan = True
-            if followed.root.path.is_dir():
-                self._observe(followed)
+            self._observe(followed)
         elif followed.probe is not None and now - followed.probed_at > self._settings.probe_wait:
             self._poll(followed, "this file system sends no events")
         elif followed.probe is None and now - max(followed.probed_at, followed.heard_at) > HEARTBEAT_S:

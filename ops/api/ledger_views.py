@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -28,9 +28,9 @@ class LedgerViews:
         """Return how many documents are in each state (states without any are left out)."""
         with self._reading.connect() as connection:
             rows = connection.execute(
-                select(documents.c.state, func.count().label("count")).group_by(documents.c.state)
+                select(documents.c.state, func.count().label("number")).group_by(documents.c.state)
             )
-            return {row.state: row.count for row in rows}
+            return {row.state: row.number for row in rows}
 
     def totals(self) -> dict[str, Any]:
         """Return chunks, vectors pending, bytes, tokens, and how many documents became ready in the last minute."""
@@ -139,7 +139,7 @@ class LedgerViews:
 
     def retry(self, *, key: str | None = None, state: str | None = None) -> list[str]:
         """Give parked or failed documents new attempts; returns their ids."""
-        wanted = documents.c.state.in_([State.PARKED, State.FAILED] if state is None else [state])
+        wanted: ColumnElement[bool] = documents.c.state.in_([State.PARKED, State.FAILED] if state is None else [state])
         if key is not None:
             wanted = wanted & (documents.c.id == key)
         with self._engine.begin() as connection:

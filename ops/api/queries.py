@@ -17,7 +17,7 @@ import redis.asyncio
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from workers.contract.broker import make_celery
+from workers.contract.broker import make_celery, stamp
 from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, Queue
 
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
@@ -116,6 +116,7 @@ class Queries:
                 queue=Queue.QUERY.value,
                 expires=self._timeout,
                 ignore_result=not keep_result,
+                headers=stamp(),
             )
 
         try:

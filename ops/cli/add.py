@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from ops.cli.client import Api, find_api
-from ops.cli.errors import CliError, NoAnswer
+from ops.cli.errors import CliError
 from ops.cli.output import JSON_OPTION, clean, print_json, remark
 
 AT_ONCE = 4
@@ -56,7 +56,9 @@ def add(
     if as_json:
         print_json(
             {
-                "added": [{"path": r.item.external_id, **(r.answer or {})} for r in results if r.fault is None],
+                "added": [
+                    {"path": r.item.external_id, "id": (r.answer or {}).get("id")} for r in results if not r.fault
+                ],
                 "failed": [{"path": r.item.external_id, "error": r.fault} for r in faults],
             }
         )
@@ -76,8 +78,6 @@ def send(api: Api, items: Sequence[Item], advance: Callable[[int], None]) -> Ite
     def one(item: Item) -> Sent:
         try:
             return Sent(item, api.upload(item.file, {"external_id": item.external_id}, advance))
-        except NoAnswer as exc:
-            return Sent(item, None, str(exc))
         except CliError as exc:
             return Sent(item, None, str(exc))
 

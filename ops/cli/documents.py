@@ -11,18 +11,19 @@ import typer
 
 from ops.cli.client import Api, find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, print_json, remark
+from ops.cli.output import JSON_OPTION, clean, clean_lines, print_json, remark
 
 app = typer.Typer(help="List documents, see what became of one, and try again what failed.", no_args_is_help=True)
 
 PAGE = 200
+MOST = 10_000
 WHICH = typer.Argument(..., metavar="ID", help="Id of a document, or its path where only one source has it.")
 
 
 @app.command("list")
 def list_documents(
     state: str | None = typer.Option(None, help="Only this state: ready, failed, parked, skipped, …"),
-    path: str | None = typer.Option(None, help="Only this path."),
+    path: str | None = typer.Option(None, help="Only this path, or paths that begin so."),
     source: str | None = typer.Option(None, help="Only this source."),
     limit: int = typer.Option(1000, min=1, help="Most documents."),
     as_json: bool = JSON_OPTION,
@@ -97,7 +98,8 @@ def why(
     if as_json:
         print_json(answer)
         return
-    _print_fields(answer)
+    print(f"{clean(answer.get('source'))}/{clean(answer.get('path'))}: {clean(answer.get('state') or 'not indexed')}")
+    print(clean(answer.get("reason") or "Nothing is known of it."))
 
 
 @app.command("chunks")
@@ -112,13 +114,11 @@ def chunks(which: str = WHICH, as_json: bool = JSON_OPTION) -> None:
         print_json(answer)
         return
     for chunk in answer.get("chunks") or []:
-        metadata = chunk.get("metadata") or {}
-        page = f", page {metadata['page']}" if metadata.get("page") is not None else ""
-        heading = f"  {clean(metadata['heading'])}" if metadata.get("heading") else ""
+        page = f", page {chunk['page']}" if chunk.get("page") is not None else ""
+        heading = f"  {clean(chunk['heading'])}" if chunk.get("heading") else ""
         vector = "" if chunk.get("embedded", True) else "  (no vector yet)"
-        print(f"--- {chunk.get('chunk_index', metadata.get('chunk', '?'))}{page}{heading}{vector}")
-        for line in str(chunk.get("content", "")).splitlines():
-            print(clean(line))
+        print(f"--- {chunk.get('index', '?')}{page}{heading}{vector}")
+        print(clean_lines(chunk.get("content", "")))
 
 
 def document_id(api: Api, which: str) -> str:
@@ -137,8 +137,11 @@ def document_id(api: Api, which: str) -> str:
 
 
 def _named(api: Api, which: str) -> list[dict[str, Any]]:
-    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it."""
-    found = [document for document in _pages(api, PAGE, path=which) if document["path"] == which]
+    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it.
+
+    The api lists every path that begins so; the one meant comes first within its source.
+    """
+    found = [document for document in _pages(api, MOST, path=which) if document["path"] == which]
     if found:
         return found
     source, slash, path = which.removeprefix("./").partition("/")

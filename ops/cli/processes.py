@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import typer
 
-from ops.cli.errors import CliError
+from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, EXIT_UNAVAILABLE, CliError
 
 JSON_LOGS = typer.Option(False, "--json", help="Log JSON, whatever UPWELL_LOG_FORMAT says.")
 
@@ -23,16 +26,12 @@ def watch(
     Environment: UPWELL_LEDGER_URL, UPWELL_BROKER_URL.
     """
     _choose_json(as_json)
+    from producers import watch as watcher
     from producers.roots import parse_roots
     from producers.settings import WatcherSettings
 
-    from producers import watch as watcher
-
-    try:
-        roots = parse_roots(folders)
-    except ValueError as exc:
-        raise CliError(str(exc), exit_code=78) from exc
-    watcher.run(WatcherSettings(), roots)
+    with _in_words():
+        watcher.run(WatcherSettings(), parse_roots(folders))
 
 
 def api(as_json: bool = JSON_LOGS) -> None:
@@ -44,7 +43,8 @@ def api(as_json: bool = JSON_LOGS) -> None:
     from ops.api import main
     from ops.api.settings import ApiSettings
 
-    main.run(ApiSettings())
+    with _in_words():
+        main.run(ApiSettings())
 
 
 @worker.command("index")
@@ -68,7 +68,8 @@ def query(as_json: bool = JSON_LOGS) -> None:
     _choose_json(as_json)
     from workers.query import main
 
-    main.run()
+    with _in_words():
+        main.run()
 
 
 @worker.command("beat")
@@ -77,7 +78,39 @@ def beat(as_json: bool = JSON_LOGS) -> None:
     _choose_json(as_json)
     from workers.housekeeping import main
 
-    main.run()
+    with _in_words():
+        main.run()
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what a process can expect to go wrong at its start into one line and a telling exit code."""
+    try:
+        yield
+    except Exception as exc:
+        if (known := _known(exc)) is None:
+            raise
+        raise known from exc
+
+
+def _known(exc: Exception) -> CliError | None:
+    """Return ``exc`` in words; imports are here because a process that starts well needs none of them."""
+    from sqlalchemy.exc import OperationalError
+
+    from ops.api.main import ApiRefuses
+    from producers.roots import RootError
+    from workers.contract.schema import LedgerMismatch
+
+    if isinstance(exc, RootError | LedgerMismatch):
+        return CliError(str(exc), exit_code=EXIT_MISCONFIGURED)
+    if isinstance(exc, ApiRefuses):
+        # A port that is taken may be free, or another, next time; anything else will not mend by itself.
+        return CliError(str(exc), exit_code=EXIT_TAKEN if isinstance(exc.__cause__, OSError) else EXIT_MISCONFIGURED)
+    if isinstance(exc, OperationalError):
+        why = type(exc.orig).__name__
+        message = f"The ledger does not answer ({why}). Start its server, or correct UPWELL_LEDGER_URL."
+        return CliError(message, exit_code=EXIT_UNAVAILABLE)
+    return None
 
 
 def _choose_json(as_json: bool) -> None:

@@ -92,6 +92,8 @@ def _odt() -> bytes:
             "META-INF/manifest.xml": f'<m:manifest xmlns:m="{manifest}" m:version="1.2">'
             f'<m:file-entry m:full-path="/" m:media-type="{kind}"/>'
             '<m:file-entry m:full-path="content.xml" m:media-type="text/xml"/></m:manifest>',
+            "styles.xml": f'<o:document-styles xmlns:o="{office}" o:version="1.2"><o:styles/><o:automatic-styles/>'
+            "<o:master-styles/></o:document-styles>",
             "content.xml": f'<o:document-content xmlns:o="{office}" xmlns:t="{text}" o:version="1.2"><o:body><o:text>'
             f"<t:p>{WORDS}.</t:p></o:text></o:body></o:document-content>",
         },

@@ -11,6 +11,7 @@ import typer
 from ops.cli.client import find_api
 from ops.cli.errors import CliError, NoAnswer
 from ops.cli.output import JSON_OPTION, clean, print_json
+from ops.up.progress import STATES, alarms
 
 CONNECT_S = 60.0
 EVERY_S = 0.2
@@ -87,8 +88,6 @@ class _ProgressLine:
 
 
 def _summary(answer: dict[str, Any]) -> str:
-    from ops.up.progress import STATES
-
     documents = answer.get("documents") or {}
     states = ", ".join(f"{documents[state]} {state}" for state in STATES if documents.get(state))
     return f"{states or 'no documents'}; {answer.get('embeddings_pending', 0)} embeddings pending"
@@ -98,10 +97,12 @@ def _show(answer: dict[str, Any]) -> None:
     print(f"{'up to date' if answer.get('converged') else 'working'}: {_summary(answer)}")
     print(f"chunks: {answer.get('chunks', 0)} in {clean(answer.get('collection', '?'))}")
     for name, queue in (answer.get("queues") or {}).items():
+        if queue is None:
+            print(f"queue {clean(name)}: the broker does not answer")
+            continue
         age = queue.get("oldest_age_s")
         print(f"queue {clean(name)}: {queue.get('length', 0)}" + (f", oldest {age:.0f} s" if age else ""))
     for name, address in (answer.get("addresses") or {}).items():
         print(f"{clean(name)}: {clean(address)}")
-    for alarm in answer.get("alarms") or []:
-        text = " ".join(str(value) for value in alarm.values()) if isinstance(alarm, dict) else str(alarm)
-        print(f"alarm: {clean(text)}")
+    for alarm in alarms(answer):
+        print(f"alarm: {clean(alarm)}")

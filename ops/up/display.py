@@ -87,6 +87,10 @@ class Plain:
     def warning(self, name: str, line: str) -> None:
         self._say("warning", f"{title(name)}: {readable(line)}", part=name)
 
+    def note(self, text: str) -> None:
+        """Say something that is no cause for alarm."""
+        self._say("note", text)
+
     def stopping(self) -> None:
         self._say("stopping", "everything, in order")
 
@@ -163,6 +167,10 @@ class Screen:
 
     def warning(self, name: str, line: str) -> None:
         self._news.append(f"{title(name)}: {readable(line)}")
+
+    def note(self, text: str) -> None:
+        """Say something that is no cause for alarm."""
+        self._news.append(text)
 
     def stopping(self) -> None:
         self._is_stopping = True

@@ -159,7 +159,7 @@ def _display(
     for change in replaced:
         display.replaced(change.name, change.wanted, change.port)
     if look.made:
-        display.warning("watch", f"made the folder {DEFAULT_FOLDER} with a first document in it, welcome.md")
+        display.note(f"made the folder {DEFAULT_FOLDER} with a first document in it, welcome.md")
     return display
 
 

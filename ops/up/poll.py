@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+NEEDED = frozenset({"watcher", "index-worker"})
+
 
 class Poller:
-    """Keeps the last answer of GET /v1/status and whether the api says that it is ready."""
+    """Keeps the last answer of GET /v1/status, and whether everything has come up."""
 
     def __init__(self, api: Callable[[], str], api_key: str | None, *, every_s: float = 0.5) -> None:
         self._api = api
@@ -22,6 +25,7 @@ class Poller:
         self._answer: tuple[int, dict[str, Any]] | None = None
         self._count = 0
         self.ready = False
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
     def start(self) -> None:
@@ -38,15 +42,21 @@ class Poller:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s if self.ready else 0.1):
             try:
-                if not self.ready:
-                    self.ready = self._get("/readyz")[0] == 200
                 status, body = self._get("/v1/status")
                 answer = json.loads(body) if status == 200 else None
-            except (OSError, http.client.HTTPException, ValueError):
+                if not self.ready and isinstance(answer, dict):
+                    self.ready = self._all_up(answer)
+            except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
                 answer = None
             with self._lock:
                 self._count += 1
                 self._answer = (self._count, answer) if isinstance(answer, dict) else None
+
+    def _all_up(self, answer: dict[str, Any]) -> bool:
+        """The api's servers answer, and whoever watches and indexes has given a sign of life since we started."""
+        since = time.monotonic() - self._began
+        up = {process["kind"] for process in answer.get("processes") or () if process["age_s"] <= since}
+        return up >= NEEDED and self._get("/readyz")[0] == 200
 
     def _get(self, path: str) -> tuple[int, bytes]:
         parts = urlsplit(self._api())

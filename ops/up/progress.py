@@ -60,7 +60,7 @@ class Progress:
             chunks=int(status.get("chunks") or 0),
             pending=pending,
             converged=bool(status.get("converged")),
-            alarms=tuple(_alarm(raw) for raw in status.get("alarms") or ()),
+            alarms=alarms(status),
             per_second=rate,
             eta_s=self._eta(rate, working, pending),
         )
@@ -84,12 +84,11 @@ class Progress:
         return max(guesses) if guesses else None
 
 
-def _alarm(raw: object) -> str:
-    if isinstance(raw, dict):
-        text = raw.get("message") or raw.get("text") or raw.get("alarm") or raw.get("reason") or ""
-        where = raw.get("source") or raw.get("name") or ""
-        return f"{where}: {text}" if where else str(text)
-    return str(raw)
+def alarms(status: dict[str, Any]) -> tuple[str, ...]:
+    """Return why a source is not being followed, for each that is not."""
+    return tuple(
+        f"{source.get('name')}: {source['alarm']}" for source in status.get("sources") or () if source.get("alarm")
+    )
 
 
 def duration(seconds: float) -> str:

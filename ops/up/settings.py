@@ -16,6 +16,7 @@ class UpSettings(Group):
     model_config = SettingsConfigDict(env_prefix="UPWELL_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     data_dir: Path = Field(Path(".upwell"), description="Directory for everything that must survive a restart.")
+    api_host: str = Field("127.0.0.1", description="Address that the api listens on.")
     api_port: int | None = Field(
         None, ge=1, le=65535, description="Port of the api; unset: 8080, or the next free one, kept for later starts."
     )

@@ -71,11 +71,18 @@ def addresses(plan: Plan, ports: Mapping[str, int]) -> dict[str, str]:
     settings = plan.settings
     broker = settings.broker_url.get_secret_value() if settings.broker_url else f"redis://{HOST}:{ports['broker']}/0"
     return {
-        "api": f"http://{HOST}:{ports['api']}",
+        "api": f"http://{_reachable(settings.api_host)}:{ports['api']}",
         "qdrant": without_password(settings.qdrant_url or f"http://{HOST}:{ports['qdrant']}"),
         "broker": without_password(broker),
         "embeddings": without_password(settings.embeddings_url or f"http://{HOST}:{ports['embeddings']}/v1"),
     }
+
+
+def _reachable(host: str) -> str:
+    """Return how to reach a server on this machine that listens on ``host``."""
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return HOST
+    return f"[{host}]" if ":" in host else host
 
 
 def without_password(url: str) -> str:

@@ -448,14 +448,17 @@ def test_why_asks_about_the_file_that_is_meant_here(
 ) -> None:
     (tmp_path / "notes.tmp").touch()
     api.expect_request("/v1/documents/why", query_string={"path": str(tmp_path / "notes.tmp")}).respond_with_json(
-        {"path": "notes.tmp", "state": "skipped", "reason": "ignored by *.tmp (built-in rules)"}
+        {"source": "inbox", "path": "notes.tmp", "state": None, "reason": "It is ignored by the rule '*.tmp'."}
     )
 
-    assert "reason: ignored by *.tmp" in upwell("documents", "why", "notes.tmp").out
+    assert upwell("documents", "why", "notes.tmp").out.splitlines() == [
+        "inbox/notes.tmp: not indexed",
+        "It is ignored by the rule '*.tmp'.",
+    ]
 
 
 def test_chunks_are_shown_in_order_with_their_place(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
-    chunk = {"chunk_index": 0, "content": "The boiler code\nis 4711.", "metadata": {"page": 2}, "embedded": False}
+    chunk = {"index": 0, "content": "The boiler code\nis 4711.", "page": 2, "heading": None, "embedded": False}
     api.expect_request(f"/v1/documents/{ID}/chunks").respond_with_json({"chunks": [chunk]})
 
     assert upwell("documents", "chunks", ID).out.splitlines() == [

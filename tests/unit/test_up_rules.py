@@ -151,6 +151,11 @@ def test_no_password_is_in_any_command_or_address(tmp_path: Path) -> None:
     assert "secret" not in json.dumps(stack.addresses(embedded, PORTS))
 
 
+@pytest.mark.parametrize(("listens", "reached"), [("0.0.0.0", "127.0.0.1"), ("10.0.0.5", "10.0.0.5"), ("::1", "[::1]")])
+def test_the_api_is_reached_where_it_listens(tmp_path: Path, listens: str, reached: str) -> None:
+    assert stack.addresses(plan(tmp_path, api_host=listens), PORTS)["api"] == f"http://{reached}:8080"
+
+
 def test_producers_stop_first_and_stores_last(tmp_path: Path) -> None:
     stages = {part.name: part.stage for part in stack.parts(plan(tmp_path), PORTS)}
 
@@ -245,9 +250,9 @@ def test_durations_are_said_as_people_do() -> None:
     assert [duration(s) for s in (7.4, 89, 200, 7500)] == ["7 s", "89 s", "3 min", "2 h 5 min"]
 
 
-def test_alarms_of_any_shape_are_shown() -> None:
-    raw = {**answer(), "alarms": ["disk full", {"source": "inbox", "message": "its marker is missing"}]}
-    assert Progress().update(raw, 0.0).alarms == ("disk full", "inbox: its marker is missing")
+def test_the_alarm_of_a_source_is_shown_with_its_name() -> None:
+    sources = [{"name": "inbox", "alarm": "its marker is missing"}, {"name": "docs", "alarm": None}]
+    assert Progress().update({**answer(), "sources": sources}, 0.0).alarms == ("inbox: its marker is missing",)
 
 
 # ------------------------------------------------------------------------------------------------------------- display
@@ -315,7 +320,13 @@ def test_the_live_table_shows_addresses_states_restarts_and_alarms() -> None:
     places = {"api": "http://127.0.0.1:8080", "qdrant": "http://127.0.0.1:6333"}
     screen = Screen(poller, lambda: places, "/d", on_ready=lambda: None, console=console, clock=lambda: now[0])  # type: ignore[arg-type]
     poller.ready = True
-    poller.answer = (1, {**answer(pending=4, ready=2, parked=1, queued=1), "alarms": ["the disk [full] is full"]})
+    poller.answer = (
+        1,
+        {
+            **answer(pending=4, ready=2, parked=1, queued=1),
+            "sources": [{"name": "inbox", "alarm": "the disk [full] is full"}],
+        },
+    )
     screen.restarting("index", "was killed by SIGKILL", 0.2, 1)
     now[0] = 1.0
     screen.tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import kombu.exceptions
@@ -77,6 +78,11 @@ def make_celery(
     return app
 
 
+def stamp() -> dict[str, float]:
+    """Return the header by which the age of a waiting message can be told."""
+    return {"stamped_at": time.time()}
+
+
 class Hints:
     """Sends hints.  A lost hint is harmless, so sending never raises: the sweep sends it again."""
 
@@ -99,7 +105,12 @@ class Hints:
                 for message in messages:
                     task, queue = route(message)
                     self._app.send_task(
-                        task, args=[encode(message)], queue=queue.value, producer=producer, ignore_result=True
+                        task,
+                        args=[encode(message)],
+                        queue=queue.value,
+                        producer=producer,
+                        ignore_result=True,
+                        headers=stamp(),
                     )
         except (kombu.exceptions.OperationalError, OSError, TimeoutError) as exc:
             log.warning("hint.not_sent", error=type(exc).__name__, count=len(messages))

@@ -1,31 +1,50 @@
-"""Cuts a parsed document into chunks whose boundaries are local."""
+"""Cuts a parsed document into chunks whose boundaries are local.
+
+Structure comes first: a chunk never crosses a heading.  Inside a long section the boundaries are chosen by content: a
+unit (sentence, line, row) starts a chunk when its hash is the smallest within half a chunk's length on both sides.
+That depends on the neighbourhood only, so an insertion, deletion or edit moves at most the neighbouring boundaries.
+(Content-defined chunking by local extremes: Bjørner, Blass and Gurevich, "Content-dependent chunking for differential
+compression, the local maximum approach", 2010.)
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from workers.indexing.values import Chunk, Element, Parsed
 
-CHUNKER_VERSION = "0"
+CHUNKER_VERSION = "1"
 
-_SENTENCE = re.compile(r"[^.!?。！？\n]*[.!?。！？\n]+\s*|[^.!?。！？\n]+$")
+HEADING_CHARS = 160
+_SENTENCES = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
+_LINES = re.compile(r"[^\n]*\n*")
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkOptions:
-    """Sizes in characters."""
+    """Sizes in characters.  ``max_chars`` is kept but for one table row that is longer together with its header."""
 
     target_chars: int = 800
     max_chars: int = 1600
     min_chars: int = 200
 
 
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What is never cut: a sentence, a line, a row; it keeps the white space that follows it."""
+
+    text: str
+    page: int | None
+    header: str = ""  # first row of its table, which each chunk of the table repeats
+
+
 def embedded_text(heading: str | None, content: str) -> str:
-    """Return what is embedded for a chunk."""
+    """Return what is embedded for a chunk: where it stands, then what it says."""
     return f"{heading}\n\n{content}" if heading else content
 
 
@@ -33,7 +52,8 @@ def chunk(document_id: str, parsed: Parsed, options: ChunkOptions) -> list[Chunk
     """Return the chunks of a document, in reading order."""
     seen: Counter[str] = Counter()
     chunks: list[Chunk] = []
-    for heading, page, content in _pieces(parsed, options):
+    pieces = list(_pieces(parsed, options)) or _headings_only(parsed)
+    for heading, page, content in pieces:
         text = embedded_text(heading, content)
         chunks.append(Chunk(document_id, content, text, seen[text], len(chunks), heading, page))
         seen[text] += 1
@@ -41,44 +61,143 @@ def chunk(document_id: str, parsed: Parsed, options: ChunkOptions) -> list[Chunk
 
 
 def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[tuple[str | None, int | None, str]]:
+    for heading, elements in _sections(parsed.elements):
+        units = [unit for element in elements for unit in _units(element, options)]
+        for group in _groups(units, options):
+            content = "".join(unit.text for unit in group).strip("\n").rstrip()
+            first = group[0]
+            if first.header and not content.startswith(first.header):
+                content = f"{first.header}\n{content}"
+            if content.strip():
+                yield heading, first.page, content
+
+
+def _sections(elements: Sequence[Element]) -> Iterator[tuple[str | None, list[Element]]]:
+    """Yield (heading path, elements) for each section that has any."""
     path: list[tuple[int, str]] = []
-    section: list[Element] = []
-    for element in parsed.elements:
-        if element.kind == "heading":
-            yield from _section(path, section, options)
-            section = []
-            level = element.level or 1
-            path = [*((depth, text) for depth, text in path if depth < level), (level, element.text)]
-        elif element.kind not in ("header", "footer"):
-            section.append(element)
-    yield from _section(path, section, options)
-
-
-def _section(
-    path: list[tuple[int, str]], section: list[Element], options: ChunkOptions
-) -> Iterator[tuple[str | None, int | None, str]]:
-    heading = " > ".join(text for _, text in path)[:160] or None
-    held: list[str] = []
-    page: int | None = None
-    if not section and path:
-        yield heading, None, path[-1][1]
-        return
-    for element in section:
-        for sentence in _SENTENCE.findall(element.text) or [element.text]:
-            for start in range(0, len(sentence), options.max_chars):
-                part = sentence[start : start + options.max_chars]
-                size = sum(map(len, held))
-                if held and size + len(part) > options.max_chars:
-                    yield heading, page, "".join(held).strip()
-                    held, size = [], 0
-                if not held:
-                    page = element.page
-                held.append(part)
-                cut = hashlib.sha256(part.strip().encode("utf-8", "surrogatepass")).digest()[0] < 40
-                if size + len(part) >= options.target_chars // 2 and cut:
-                    yield heading, page, "".join(held).strip()
-                    held = []
+    held: list[Element] = []
+    for element in elements:
+        if element.kind in ("header", "footer"):
+            continue
+        if element.kind != "heading":
+            held.append(element)
+            continue
         if held:
-            held.append("\n\n")
-    if "".join(held).strip():
-        yield heading, page, "".join(held).strip()
+            yield _joined(path), held
+            held = []
+        level = element.level or 1
+        path = [(depth, text) for depth, text in path if depth < level]
+        path.append((level, " ".join(element.text.split())))
+    if held:
+        yield _joined(path), held
+
+
+def _joined(path: Sequence[tuple[int, str]]) -> str | None:
+    """The nearest headings count most: when the path is too long its beginning goes."""
+    joined = " > ".join(text for _, text in path)
+    if len(joined) <= HEADING_CHARS:
+        return joined or None
+    return "…" + joined[-HEADING_CHARS:]
+
+
+def _headings_only(parsed: Parsed) -> list[tuple[str | None, int | None, str]]:
+    """A document of headings, or of page headers, only: better found by them than not at all."""
+    texts = [e for e in parsed.elements if e.text.strip()]
+    if not texts:
+        return []
+    return [(None, texts[0].page, "\n".join(e.text for e in texts)[:1600])]
+
+
+# ------------------------------------------------------------------------------------------------ units
+
+
+def _units(element: Element, options: ChunkOptions) -> Iterator[_Unit]:
+    by_lines = element.kind in ("table", "code", "list")
+    found = [text for text in (_LINES if by_lines else _SENTENCES).findall(element.text) if text]
+    header = found[0].strip() if element.kind == "table" and len(found) > 2 and len(found[0]) < 400 else ""
+    for number, text in enumerate(found):
+        last = number == len(found) - 1
+        whole = text.rstrip("\n") + ("\n\n" if last else "\n") if by_lines or last else text
+        room = options.max_chars - len(header) - 1
+        for part in _cut(whole, room, options.target_chars) if len(whole) > room else (whole,):
+            yield _Unit(part, element.page, header if number else "")
+
+
+def _cut(text: str, most: int, target: int) -> Iterator[str]:
+    """Cut what has no sentences (one long line, Chinese without punctuation, base64) by content as well.
+
+    A place is a candidate when the checksum of the eight characters before it has five zero bits; of the candidates
+    between half the target and ``most`` the first is taken.
+    """
+    start = 0
+    least = min(target // 2, most - 1)
+    while len(text) - start > most:
+        end = start + most
+        for place in range(start + least, start + most):
+            if zlib.crc32(text[place - 8 : place].encode("utf-8", "surrogatepass")) & 31 == 0:
+                end = place
+                break
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+# ------------------------------------------------------------------------------------------------ boundaries
+
+
+def _groups(units: Sequence[_Unit], options: ChunkOptions) -> Iterator[Sequence[_Unit]]:
+    """Yield runs of units; no run is longer than the maximum (its table header included)."""
+    if not units:
+        return
+    starts = [0]
+    for unit in units:
+        starts.append(starts[-1] + len(unit.text))
+    total = starts[-1]
+    if total <= options.target_chars:
+        yield units
+        return
+    hashes = [zlib.crc32(unit.text.strip().encode("utf-8", "surrogatepass")) for unit in units]
+    smallest = _local_minima(starts, hashes, options.target_chars // 2)
+    inner = [i for i in smallest if options.min_chars <= starts[i] <= total - options.min_chars]
+    edges = [0, *inner, len(units)]
+    for first, last in pairwise(edges):
+        yield from _within_limit(units, starts, hashes, first, last, options)
+
+
+def _local_minima(starts: Sequence[int], hashes: Sequence[int], reach: int) -> list[int]:
+    """Return the units whose hash is smaller than all within ``reach`` before and not greater than all after them."""
+    count = len(hashes)
+    found: list[int] = []
+    window: deque[int] = deque()  # indices with increasing hashes
+    head = 0
+    for i in range(count):
+        while head < count and starts[head] - starts[i] <= reach:
+            while window and hashes[window[-1]] > hashes[head]:
+                window.pop()
+            window.append(head)
+            head += 1
+        while starts[i] - starts[window[0]] > reach:
+            window.popleft()
+        if window[0] == i:  # the leftmost of equal ones: earlier equal hashes stay in front of it
+            found.append(i)
+    return found
+
+
+def _within_limit(
+    units: Sequence[_Unit], starts: Sequence[int], hashes: Sequence[int], first: int, last: int, options: ChunkOptions
+) -> Iterator[Sequence[_Unit]]:
+    """Split what is still too long where the smallest hash is, from left to right."""
+    while True:
+        room = options.max_chars - (len(units[first].header) + 1 if units[first].header else 0)
+        if starts[last] - starts[first] <= room:
+            yield units[first:last]
+            return
+        fits = []
+        for i in range(first + 1, last):
+            if starts[i] - starts[first] > room:
+                break
+            fits.append(i)
+        late = [i for i in fits if starts[i] - starts[first] >= options.target_chars // 2] or fits or [first + 1]
+        cut = min(late, key=lambda i: (hashes[i], -i))
+        yield units[first:cut]
+        first = cut

@@ -151,7 +151,9 @@ class Embedding:
 
     def _fetch(self, batch: list[Piece]) -> tuple[list[tuple[Piece, Vector | None]], int]:
         """Embed one batch and remember what it cost before anything else can go wrong."""
+        started = time.monotonic()
         done, tokens = self._request(batch)
+        self._tally.add(stage__embed__seconds=time.monotonic() - started, stage__embed__count=1)
         self._ledger.remember_vectors([(piece.key, vector) for piece, vector in done if vector is not None])
         return done, tokens
 

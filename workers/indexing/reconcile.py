@@ -59,6 +59,8 @@ class Outcome:
     kept: int = 0
     vectors_pending: int = 0
     moved_on: bool = False
+    parse_s: float = 0.0
+    store_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Pipeline:
     def _store(
         self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
     ) -> Outcome | None:
+        started = time.monotonic()
         points = self._points(claim, look, version, parsed, wanted)
         stored = self.index.stored(claim.document_id)
         added = [point for point in points if point.id not in stored]
@@ -172,7 +175,17 @@ class Pipeline:
             ),
         )
         state = State.EMBEDDING if pending else State.READY
-        return Outcome(claim.document_id, state, len(added), len(stale), len(kept), pending, moved_on)
+        return Outcome(
+            document_id=claim.document_id,
+            state=state,
+            added=len(added),
+            removed=len(stale),
+            kept=len(kept),
+            vectors_pending=pending,
+            moved_on=moved_on,
+            parse_s=parse_ms / 1000,
+            store_s=time.monotonic() - started,
+        )
 
     def _restate(self, kept: list[Point], stored: dict[str, StoredPoint], version: str, token: int) -> None:
         """Chunks that stay keep their vectors.  One write renews the fence of all; only those that moved get more."""

@@ -44,6 +44,9 @@ class IndexWorker:
         self.tally.add(stage__reconcile__seconds=time.monotonic() - started, stage__reconcile__count=1)
         if outcome is None:
             return None
+        if outcome.parse_s:
+            self.tally.add(stage__parse__seconds=outcome.parse_s, stage__parse__count=1)
+            self.tally.add(stage__store__seconds=outcome.store_s, stage__store__count=1)
         log.info(
             "document.reconciled",
             document=document_id,

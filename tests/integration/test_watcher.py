@@ -1,0 +1,392 @@
+"""The watcher over a real folder and a real ledger: whatever the kernel says or forgets, the ledger ends right."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+
+import pytest
+from sqlalchemy import select
+
+from producers import held
+from producers.roots import MARKER, Root
+from producers.settings import WatcherSettings
+from producers.watch import Watcher
+from workers.contract import intake, schema
+from workers.contract.schema import documents, processes, sources
+from workers.contract.states import State
+from workers.indexing.ledger import Indexed, Ledger
+
+
+class Following:
+    """A watcher in a thread, and the questions that tests ask of its ledger."""
+
+    def __init__(self, home, **settings) -> None:
+        self.root = home / "docs"
+        self.root.mkdir(exist_ok=True)
+        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
+        self.settings = WatcherSettings(**({"settle_quiet": 0.2, "brake_count": 20} | settings))
+        self.hinted: list[str] = []
+        self.watcher: Watcher | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self):
+        root = Root("docs", self.root)
+        self.watcher = Watcher(self.settings, [root], self.engine, lambda ids, _bulk: self.hinted.extend(ids))
+        self.thread = threading.Thread(target=self.watcher.run, daemon=True)
+        self.thread.start()
+        self.until(lambda: self.source().scanned_at is not None)
+        return self
+
+    def stop(self) -> None:
+        if self.watcher is not None:
+            self.watcher.stop()
+            self.thread.join(5)
+            assert not self.thread.is_alive()
+
+    def rows(self):
+        with self.engine.connect() as connection:
+            return {row.path: row for row in connection.execute(select(documents))}
+
+    def wanted(self) -> set[str]:
+        return {path for path, row in self.rows().items() if row.wanted == "present" and row.state != State.HELD}
+
+    def source(self):
+        with self.engine.connect() as connection:
+            return connection.execute(select(sources)).one()
+
+    def until(self, condition, seconds: float = 15) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, (sorted(self.rows()), self.source())
+            time.sleep(0.01)
+
+    def index_all(self) -> None:
+        """What index workers would do."""
+        ledger = Ledger(self.engine, "worker")
+        for row in self.rows().values():
+            claim = ledger.claim(row.id, "r")
+            if claim is not None:
+                done = State.READY if claim.wanted == "present" else State.DELETED
+                ledger.commit(claim, Indexed(done, "v", "r", "c", chunks=1))
+
+
+@pytest.fixture
+def following(tmp_path):
+    following = Following(tmp_path)
+    yield following
+    following.stop()
+    following.engine.dispose()
+
+
+def test_what_is_there_at_the_start_and_what_comes_later_is_noticed(following):
+    (following.root / "old.txt").write_text("old")
+    following.start()
+    (following.root / "new.txt").write_text("new")
+
+    following.until(lambda: following.wanted() == {"old.txt", "new.txt"})
+    assert len(set(following.hinted)) == 2
+
+
+def test_a_nested_tree_made_at_once_is_noticed_whole(following):
+    following.start()
+    for number in range(30):
+        folder = following.root / "a" / "b" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "f.txt").write_text("x")
+
+    following.until(lambda: len(following.wanted()) == 30)
+
+
+def test_an_atomic_save_is_one_change_and_no_draft_becomes_a_document(following):
+    (following.root / "a.txt").write_text("one")
+    following.start()
+    before = following.rows()["a.txt"].desired_generation
+    (following.root / "a.txt.tmp").write_text("two")
+    (following.root / "a.txt.tmp").replace(following.root / "a.txt")
+
+    following.until(lambda: following.rows()["a.txt"].desired_generation > before)
+    assert set(following.rows()) == {"a.txt"}
+
+
+def test_a_rewrite_that_keeps_size_and_time_is_noticed_by_its_event(following):
+    file = following.root / "a.txt"
+    file.write_text("one")
+    following.start()
+    before, stat = following.rows()["a.txt"].desired_generation, file.stat()
+    file.write_text("two")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    following.until(lambda: following.rows()["a.txt"].desired_generation > before)
+
+
+def test_a_deletion_is_noticed(following):
+    (following.root / "a.txt").write_text("one")
+    following.start()
+    (following.root / "a.txt").unlink()
+
+    following.until(lambda: following.rows()["a.txt"].wanted == "absent")
+
+
+def test_a_renamed_directory_leaves_nothing_under_its_old_name(following):
+    (following.root / "old").mkdir()
+    for number in range(100):
+        (following.root / "old" / f"{number}.txt").write_text(str(number))
+    following.start()
+    following.index_all()
+    (following.root / "old").rename(following.root / "new")
+
+    following.until(lambda: following.wanted() == {f"new/{number}.txt" for number in range(100)})
+    assert following.source().alarm is None
+
+
+def test_a_directory_moved_out_is_deleted_and_one_moved_in_is_indexed(following, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "in.txt").write_text("in")
+    (following.root / "away").mkdir()
+    (following.root / "away" / "out.txt").write_text("out")
+    following.start()
+    (following.root / "away").rename(tmp_path / "gone")
+    outside.rename(following.root / "inside")
+
+    following.until(lambda: following.wanted() == {"inside/in.txt"})
+
+
+def test_what_changed_while_nobody_watched_is_found_at_the_start(following):
+    for name in ("a.txt", "b.txt"):
+        (following.root / name).write_text(name)
+    following.start()
+    following.stop()
+    (following.root / "a.txt").write_text("changed while away")
+    (following.root / "b.txt").unlink()
+    before = following.rows()["a.txt"].desired_generation
+    following.start()
+
+    following.until(lambda: following.rows()["a.txt"].desired_generation > before)
+    following.until(lambda: following.wanted() == {"a.txt"})
+
+
+def test_a_second_start_over_unchanged_files_writes_nothing(following):
+    for number in range(50):
+        (following.root / f"{number}.txt").write_text("x")
+    following.start()
+    following.stop()
+    before = following.rows()
+    following.hinted.clear()
+    following.start()
+
+    assert following.rows() == before
+    assert following.hinted == []
+
+
+def test_an_empty_folder_in_the_place_of_the_root_deletes_nothing_and_raises_an_alarm(following, tmp_path):
+    for number in range(5):
+        (following.root / f"{number}.txt").write_text("x")
+    following.start()
+    following.root.rename(tmp_path / "unmounted")
+    following.root.mkdir()
+
+    following.until(lambda: following.source().alarm is not None)
+    time.sleep(1)
+    assert len(following.wanted()) == 5
+    assert "Nothing is deleted" in following.source().alarm
+
+    following.root.rmdir()
+    (tmp_path / "unmounted").rename(following.root)
+    following.until(lambda: following.source().alarm is None)
+    (following.root / "after.txt").write_text("x")
+    following.until(lambda: "after.txt" in following.wanted())
+    assert len(following.wanted()) == 6
+
+
+def test_a_mass_deletion_is_held_until_somebody_decides(following):
+    for number in range(60):
+        (following.root / f"{number}.txt").write_text("x")
+    following.start()
+    following.index_all()
+    for number in range(40):
+        (following.root / f"{number}.txt").unlink()
+
+    following.until(lambda: len(held.held(following.engine)) == 40)
+    assert "upwell held approve" in following.source().alarm
+
+    held.approve(following.engine)
+    assert len(following.wanted()) == 20
+    assert following.source().alarm is None
+
+
+def test_a_rejected_deletion_leaves_the_documents_as_they_are(following):
+    for number in range(60):
+        (following.root / f"{number}.txt").write_text("x")
+    following.start()
+    following.index_all()
+    for number in range(40):
+        (following.root / f"{number}.txt").unlink()
+    following.until(lambda: len(held.held(following.engine)) == 40)
+    following.stop()
+
+    held.reject(following.engine)
+
+    assert {row.state for row in following.rows().values()} == {State.READY}
+
+
+def test_special_files_are_recorded_and_never_opened(following, tmp_path):
+    (tmp_path / "secret").write_text("root password")
+    following.start()
+    os.mkfifo(following.root / "pipe")
+    (following.root / "link.txt").symlink_to(tmp_path / "secret")
+    (following.root / "loop").symlink_to(following.root)
+    (following.root / "plain.txt").write_text("x")
+
+    following.until(lambda: {"pipe", "link.txt", "plain.txt"} <= set(following.rows()))
+    assert following.wanted() == {"plain.txt"}
+    assert "symbolic link" in following.rows()["link.txt"].reason
+
+
+def test_ignore_rules_are_followed_also_when_they_change(following):
+    (following.root / ".upwellignore").write_text("*.log\n")
+    (following.root / "a.log").write_text("x")
+    (following.root / "a.txt").write_text("x")
+    (following.root / "node_modules").mkdir()
+    (following.root / "node_modules" / "b.txt").write_text("x")
+    following.start()
+    assert following.rows()["a.log"].state == State.SKIPPED
+    assert ".upwellignore line 1" in following.rows()["a.log"].reason
+    assert following.wanted() == {"a.txt"}
+
+    (following.root / ".upwellignore").write_text("*.txt\n")
+
+    following.until(lambda: following.wanted() == {"a.log"})
+
+
+def test_names_that_are_no_utf8_and_names_with_line_breaks_are_documents(following):
+    following.start()
+    raw = os.path.join(os.fsencode(following.root), b"caf\xe9.txt")
+    with open(raw, "w") as file:
+        file.write("x")
+    (following.root / "two\nlines.txt").write_text("x")
+
+    following.until(lambda: following.wanted() == {"caf\\xe9.txt", "two\nlines.txt"})
+
+
+def test_twins_in_composed_and_decomposed_unicode_are_one_document_that_does_not_flap(following):
+    (following.root / "caf\u00e9.txt").write_text("x")
+    (following.root / "cafe\u0301.txt").write_text("y")
+    following.start()
+    before = following.rows()
+
+    following.watcher._scan_everything()
+    time.sleep(0.6)
+
+    assert following.rows() == before
+    assert following.wanted() == {"caf\u00e9.txt"}
+
+
+def test_an_overflow_of_the_kernels_queue_leads_to_a_scan(following):
+    following.start()
+    before = following.source().scanned_at
+    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed; filesystem events were lost")
+
+    following.until(lambda: following.source().scanned_at > before)
+
+
+def test_a_dead_observer_is_replaced_and_nothing_is_missed(following):
+    following.start()
+    following.watcher._followed["docs"].observer.stop()
+    (following.root / "a.txt").write_text("x")
+
+    following.until(lambda: "a.txt" in following.wanted())
+    (following.root / "b.txt").write_text("x")
+    following.until(lambda: "b.txt" in following.wanted())
+
+
+def test_an_exception_in_the_handler_ends_in_a_scan_and_not_in_silence(following, monkeypatch):
+    from producers.watch import Handler
+
+    following.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Handler, "_put", lambda *_a, **_k: 1 / 0)
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: "a.txt" in following.wanted())
+
+
+def test_a_folder_that_may_not_be_read_for_a_while_loses_nothing(following):
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (following.root / "closed").mkdir()
+    (following.root / "closed" / "a.txt").write_text("x")
+    following.start()
+    (following.root / "closed").chmod(0)
+    following.watcher._scan_everything()
+    time.sleep(0.6)
+
+    assert following.wanted() == {"closed/a.txt"}
+    (following.root / "closed").chmod(0o755)
+
+
+def test_the_marker_is_placed_once_and_is_no_document(following):
+    following.start()
+
+    assert (following.root / MARKER).exists()
+    assert following.source().marker == (following.root / MARKER).read_text().strip()
+    assert MARKER not in following.rows()
+
+
+def test_it_beats_and_tells_when_everything_has_settled(following):
+    following.start()
+
+    def info():
+        with following.engine.connect() as connection:
+            return connection.execute(select(processes.c.info)).scalar_one()
+
+    following.until(lambda: '"dirty": 0' in info())
+    assert '"scanning": false' in info()
+
+
+def test_two_watchers_of_one_folder_make_one_document(following, tmp_path):
+    following.start()
+    other = Following(tmp_path)
+    other.start()
+    (following.root / "a.txt").write_text("x")
+
+    following.until(lambda: "a.txt" in following.wanted())
+    assert len(following.rows()) == 1
+    other.stop()
+    other.engine.dispose()
+
+
+def test_the_ledger_being_busy_only_delays(following, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    following.start()
+    observe, failed = intake.observe, []
+
+    def busy(engine, batch):
+        if len(failed) < 2:
+            failed.append(1)
+            raise OperationalError("busy", {}, Exception())
+        return observe(engine, batch)
+
+    monkeypatch.setattr(intake, "observe", busy)
+    (following.root / "a.txt").write_text("x")
+
+    following.until(lambda: "a.txt" in following.wanted())
+    assert len(failed) == 2
+
+
+def test_the_whole_root_deleted_and_made_again_is_followed_again(following):
+    (following.root / "a.txt").write_text("x")
+    following.start()
+    marker = (following.root / MARKER).read_bytes()
+    shutil.rmtree(following.root)
+    following.until(lambda: following.source().alarm is not None)
+    following.root.mkdir()
+    (following.root / MARKER).write_bytes(marker)
+    (following.root / "b.txt").write_text("x")
+
+    following.until(lambda: following.source().alarm is None)
+    following.until(lambda: following.wanted() == {"b.txt"})
