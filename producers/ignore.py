@@ -44,7 +44,7 @@ class IgnoreRules:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._defaults = GitIgnoreSpec.from_lines(DEFAULT_RULES)
-        self._files: dict[str, tuple[tuple[int, int] | None, GitIgnoreSpec | None, list[str]]] = {}
+        self._files: dict[str, tuple[GitIgnoreSpec | None, list[tuple[int, str]]]] = {}
 
     def explain(self, relative: str, *, is_dir: bool = False) -> Verdict:
         """Return the verdict for ``relative`` (forward slashes) and the directories it is in."""
@@ -78,22 +78,23 @@ class IgnoreRules:
             below = name[len(folder) :].lstrip("/") if folder else name
             result = spec.check_file(below)
             if result.include is not None and result.index is not None:
-                where = f"{folder}/{IGNORE_FILE}".lstrip("/") + f" line {result.index + 1}"
-                verdict = Verdict(bool(result.include), lines[result.index].strip(), where)
+                where = f"{folder}/{IGNORE_FILE}".lstrip("/") + f" line {lines[result.index][0]}"
+                verdict = Verdict(bool(result.include), lines[result.index][1].strip(), where)
         return verdict
 
-    def _load(self, folder: str) -> tuple[GitIgnoreSpec | None, list[str]]:
+    def _load(self, folder: str) -> tuple[GitIgnoreSpec | None, list[tuple[int, str]]]:
         known = self._files.get(folder)
         if known is not None:
-            return known[1], known[2]
+            return known
         spec: GitIgnoreSpec | None = None
-        lines: list[str] = []
+        lines: list[tuple[int, str]] = []
         try:
-            lines = (self._root / folder / IGNORE_FILE).read_text("utf-8", "replace").splitlines()
-            spec = GitIgnoreSpec.from_lines(lines)
+            text = (self._root / folder / IGNORE_FILE).read_text("utf-8", "replace")
+            lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+            spec = GitIgnoreSpec.from_lines([line for _, line in lines])
         except OSError:
             pass
         except ValueError:  # a pattern that is none: the others of other files still count
             spec = None
-        self._files[folder] = (None, spec, lines)
+        self._files[folder] = (spec, lines)
         return spec, lines

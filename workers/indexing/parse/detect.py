@@ -57,10 +57,10 @@ TEXTS: dict[str, Kind] = {
 }
 # fmt: off
 CODE = frozenset((
-    ".py", ".pyi", ".js", ".mjs", ".ts", ".tsx", ".jsx", ".go", ".rs", ".c", ".h", ".cc", ".cpp", ".hpp", ".cs",
-    ".java", ".kt", ".scala", ".swift", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash", ".zsh", ".ps1",
-    ".sql", ".css", ".scss", ".vue", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".tex", ".dockerfile", ".mk", ".cmake",
-    ".proto", ".graphql",
+    ".py", ".pyi", ".js", ".mjs", ".ts", ".tsx", ".jsx", ".go", ".rs", ".c", ".h", ".cc", ".cpp", ".hpp",
+    ".cs", ".java", ".kt", ".scala", ".swift", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".sh", ".bash",
+    ".zsh", ".ps1", ".sql", ".css", ".scss", ".vue", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".tex",
+    ".dockerfile", ".mk", ".cmake", ".proto", ".graphql",
 ))
 # fmt: on
 

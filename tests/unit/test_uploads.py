@@ -1,0 +1,93 @@
+"""An upload is safe on disk and in the ledger before anybody is told; a failed one leaves nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import select
+
+from producers import uploads
+from producers.uploads import StorageFull, UploadStore, UploadTooLarge
+from tests.support.memory import RecordedHints
+from workers.contract import schema
+from workers.contract.schema import documents
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine, tmp_path):
+    return UploadStore(engine, RecordedHints(), tmp_path / "data", max_bytes=1000)
+
+
+def row(engine, key):
+    with engine.connect() as connection:
+        return connection.execute(select(documents).where(documents.c.id == key)).one()
+
+
+def kept(tmp_path) -> list[bytes]:
+    return [file.read_bytes() for file in (tmp_path / "data" / "uploads").iterdir()]
+
+
+def test_an_upload_is_stored_under_a_name_of_ours_and_hinted(store, engine, tmp_path):
+    stored = store.put([b"hello ", b"world"], filename="../notes.txt", metadata={"team": "red"})
+
+    assert stored.path.endswith("/notes.txt")
+    assert stored.created
+    assert kept(tmp_path) == [b"hello world"]
+    assert json.loads(row(engine, stored.document_id).extra) == {"team": "red"}
+    assert store._hints.looked == [stored.document_id]
+
+
+def test_the_same_external_id_is_a_new_version_of_the_same_document(store, engine, tmp_path):
+    first = store.put([b"one"], filename="a.txt", external_id="team/a.txt")
+    second = store.put([b"two"], filename="a.txt", external_id="team/a.txt")
+
+    assert first.document_id == second.document_id
+    assert (first.created, second.created) == (True, False)
+    assert kept(tmp_path) == [b"two"]
+    assert row(engine, first.document_id).desired_generation == 2
+
+
+def test_the_same_bytes_without_an_id_are_the_same_document(store):
+    assert store.put([b"x"], filename="a.txt").document_id == store.put([b"x"], filename="a.txt").document_id
+
+
+def test_too_much_is_cut_off_and_leaves_nothing(store, engine, tmp_path):
+    with pytest.raises(UploadTooLarge, match="UPWELL_UPLOAD_MAX_BYTES"):
+        store.put((b"x" * 100 for _ in range(1000)), filename="a.txt")
+
+    assert kept(tmp_path) == []
+
+
+def test_a_full_disk_is_said_to_be_one(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "FREE_SPACE_FLOOR", 1 << 60)
+
+    with pytest.raises(StorageFull):
+        store.put([b"x"], filename="a.txt")
+    assert kept(tmp_path) == []
+
+
+def test_a_ledger_that_fails_leaves_no_promise(store, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads.intake, "observe", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        store.put([b"x"], filename="a.txt")
+    assert store._hints.looked == []
+
+
+def test_a_removed_upload_is_wanted_no_more_and_its_bytes_are_gone(store, engine, tmp_path):
+    stored = store.put([b"x"], filename="a.txt")
+
+    assert store.remove(stored.document_id)
+
+    assert row(engine, stored.document_id).wanted == "absent"
+    assert kept(tmp_path) == []
+    assert not store.remove(stored.document_id)
+    assert not store.remove("6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11")
