@@ -30,7 +30,9 @@ _CITATION = re.compile(r"[\[【]\s*(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*[\]】]")
 _LINK = re.compile(r"!?\[([^\[\]\n]{0,500})\]\(([^()\n]{0,2000})\)")
 _REFERENCE = re.compile(r"!?\[([^\[\]\n]{0,500})\]\[(?!\s*\d{1,4}\s*\])[^\[\]\n]{0,500}\]")
 _DEFINITION = re.compile(r"^[ ]{0,3}\[[^\[\]\n]{1,500}\]:\s*\S[^\n]*$", re.MULTILINE)
-_ADDRESS = re.compile(r"(?:https?|ftp|data|javascript|file|mailto):[^\s<>\[\]\"'）」]+|\bwww\.[^\s<>\[\]\"']+", re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"(?:https?|ftp|data|javascript|file|mailto):[^\s<>\[\]\"'）」]+|\bwww\.[^\s<>\[\]\"']+", re.IGNORECASE
+)
 _TAG = re.compile(r"</?[A-Za-z!][^<>\n]{0,1000}>")
 _BOUNDARY = re.compile(r"\n+|(?<=[.!?])\s+|(?<=[。！？])")
 
@@ -126,7 +128,9 @@ class Checked:
     @property
     def grounded(self) -> bool:
         """Every paragraph cites a passage, and no citation was made up."""
-        paragraphs = [line for line in self.text.splitlines() if re.search(r"\w", line) and not line.rstrip().endswith(":")]
+        paragraphs = [
+            line for line in self.text.splitlines() if re.search(r"\w", line) and not line.rstrip().endswith(":")
+        ]
         return not self.made_up and bool(self.cited) and all(_CITATION.search(line) for line in paragraphs)
 
     def _ripe(self) -> int:

@@ -1,0 +1,96 @@
+"""The query worker process: builds the ports once, then hands over to Celery."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import structlog
+
+from workers.contract.logs import set_up_logs
+from workers.contract.messages import Queue
+from workers.errors import IndexMisconfigured, IndexUnavailable, Permanent
+from workers.query.settings import QueryWorkerSettings
+
+log = structlog.get_logger()
+
+EXIT_CONFIG = 78  # EX_CONFIG: starting again changes nothing
+
+
+def run() -> None:
+    """Run a query worker until SIGTERM."""
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    settings = QueryWorkerSettings()
+    set_up_logs("query-worker", level=settings.log_level, fmt=settings.log_format)
+    try:
+        _serve(settings)
+    except Permanent as exc:
+        print(f"upwell: {exc}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+
+
+def _serve(settings: QueryWorkerSettings) -> None:
+    import redis
+
+    from workers.contract.broker import make_celery
+    from workers.query.tasks import register
+
+    url = settings.broker_url.get_secret_value()
+    app = make_celery(url, settings.key_prefix, "worker")
+    answering, index = build(settings)
+    broker = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+    register(app, answering, broker, settings.key_prefix)
+    # A search that comes before the index is there gets a clear error; the log says when it is.
+    threading.Thread(target=_watch_start, args=(index,), daemon=True).start()
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={settings.query_concurrency}",
+            f"--queues={Queue.QUERY}",
+            f"--hostname=query@{socket.gethostname()}-{os.getpid()}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            f"--loglevel={settings.log_level}",
+        ]
+    )
+
+
+def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
+    """Return what the tasks call, and the index behind it."""
+    from workers.adapters.chat import ChatClient
+    from workers.adapters.embeddings import EmbeddingClient
+    from workers.adapters.qdrant_search import QdrantSearch
+    from workers.query.answer import Answering
+    from workers.query.embedder import QueryEmbedder
+
+    index = QdrantSearch(settings, timeout=settings.query_timeout)
+    endpoint = EmbeddingClient(settings, timeout=settings.query_embedding_timeout)
+    answering = Answering(
+        index=index,
+        embedder=QueryEmbedder(endpoint, remembered=settings.query_cache),
+        chat=ChatClient(settings) if settings.chat_wanted else None,
+        context_chars=settings.answer_context_chars,
+        threshold=settings.answer_confidence,
+    )
+    return answering, index
+
+
+def _watch_start(index: Any) -> None:
+    said = ""
+    while True:
+        try:
+            index.check()
+        except (IndexUnavailable, IndexMisconfigured) as exc:
+            if str(exc) != said:
+                said = str(exc)
+                log.info("query.waiting", reason=said)
+            time.sleep(0.5)
+        else:
+            log.info("query.ready")
+            return

@@ -1,0 +1,92 @@
+"""The Celery tasks of the query worker: decode, call, return.  Faults go back as JSON, not as exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery
+
+from workers.contract.messages import TASK_ANSWER, TASK_SEARCH
+from workers.errors import WorkerError
+from workers.query.answer import Answering, Cancelled
+from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
+from workers.query.search import search
+
+log = structlog.get_logger()
+
+STREAM_S = 300
+LONGEST_KEY = 200
+
+
+class Stream:
+    """Passes an answer on as it comes, through a Redis stream that the caller reads."""
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._client = client
+        self._key = key
+
+    def emit(self, event: str, data: dict[str, Any]) -> None:
+        """Add one event; a broker that is away costs the caller the stream, not the worker its task."""
+        try:
+            self._client.xadd(self._key, {"event": event, "data": json.dumps(data, ensure_ascii=False)}, maxlen=10_000)
+            self._client.expire(self._key, STREAM_S)
+        except redis.RedisError as exc:
+            log.warning("answer.stream", error=type(exc).__name__)
+
+    def cancelled(self) -> bool:
+        """Tell whether the caller went away."""
+        try:
+            return bool(self._client.exists(f"{self._key}:cancel"))
+        except redis.RedisError:
+            return False
+
+
+def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix: str) -> None:
+    """Give ``app`` its tasks."""
+
+    @app.task(name=TASK_SEARCH, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_search(request: Any) -> dict[str, Any]:
+        return _answered(
+            lambda: search(read(SearchRequest, request), index=answering.index, embedder=answering.embedder).as_json()
+        )
+
+    @app.task(name=TASK_ANSWER, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_answer(request: Any, stream: Any = None) -> dict[str, Any]:
+        if stream is None:
+            return _answered(lambda: answering.answer(read(AnswerRequest, request)))
+        if not isinstance(stream, str) or not stream.startswith(key_prefix) or len(stream) > LONGEST_KEY:
+            return _fault(BadRequest("stream: not a key of ours"))
+        out = Stream(broker, stream)
+        result = _answered(
+            lambda: answering.answer(read(AnswerRequest, request), emit=out.emit, cancelled=out.cancelled)
+        )
+        if "error" in result:
+            out.emit("error", result["error"])
+        else:
+            out.emit("done", result)
+        return {"streamed": True}
+
+
+def _answered(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return work()
+    except (BadRequest, WorkerError) as exc:
+        return _fault(exc)
+    except Cancelled:
+        return {"error": {"class": "Cancelled", "message": "Nobody waits any more."}}
+    except Exception as exc:  # the process's edge: the caller gets an answer, the log gets the bug
+        log.exception("query.bug", error=type(exc).__name__)
+        return {
+            "error": {
+                "class": "QueryUnavailable",
+                "message": f"Upwell made a mistake ({type(exc).__name__}). The query worker's log has the details.",
+            }
+        }
+
+
+def _fault(exc: Exception) -> dict[str, Any]:
+    return {"error": {"class": type(exc).__name__, "message": str(exc)}}
