@@ -1,6 +1,6 @@
 """Renders the settings manual (`ops/docs/configuration.md`) from the settings classes themselves.
 
-    python -m ops.configuration > ops/docs/configuration.md
+python -m ops.configuration > ops/docs/configuration.md
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from workers.contract.settings import Group
 
 INTRO = """# Settings
 
-Every process reads its settings from environment variables. Defaults are for real servers on one machine; `upwell up` sets
-what its embedded parts need and passes everything else on. This page is written by `python -m ops.configuration`.
+Every process reads its settings from environment variables. Defaults are for real servers on one machine; `upwell up`
+sets what its embedded parts need and passes everything else on. This page is written by `python -m ops.configuration`.
 """
 
 

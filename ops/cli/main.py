@@ -39,6 +39,7 @@ app.add_typer(held.app, name="held")
 app.command("doctor")(doctor.doctor)
 app.command("watch")(processes.watch)
 app.command("api")(processes.api)
+app.command("healthy", hidden=True)(processes.healthy)
 app.add_typer(processes.worker, name="worker")
 app.command("version")(version.version)
 

@@ -119,3 +119,15 @@ def _choose_json(as_json: bool) -> None:
         import os
 
         os.environ["UPWELL_LOG_FORMAT"] = "json"
+
+
+def healthy() -> None:
+    """Tell whether the process of this container lives: exit code 0 when one of this host beat lately.
+
+    Environment: UPWELL_LEDGER_URL.  The health checks of docker-compose.yml use it.
+    """
+    from ops.cli.health import beats_here
+    from workers.contract.settings import LedgerSettings
+
+    if not beats_here(LedgerSettings().ledger_url.get_secret_value()):
+        raise CliError("No Upwell process of this host has beaten within the last 30 s.")

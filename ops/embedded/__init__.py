@@ -1,0 +1,1 @@
+"""The embedded servers, each behind the protocol of the real one."""

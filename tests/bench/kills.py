@@ -2,7 +2,7 @@
 
     python -m tests.bench.kills [FILES]
 
-Runs twice over equal files: once undisturbed, for the texts that have to be embedded, and once with a kill of each part.
+Runs twice over equal files: once undisturbed, for what has to be embedded, and once with a kill of each part.
 """
 
 from __future__ import annotations
@@ -71,7 +71,23 @@ def _figures(stack: Stack) -> dict[str, float]:
 
 def _text(number: int) -> str:
     draw = random.Random(number)
-    words = ["river", "stone", "cloud", "amber", "forest", "wheel", "candle", "mirror", "garden", "winter", "copper", "sail", "thread", "orchard", "bridge"]
+    words = [
+        "river",
+        "stone",
+        "cloud",
+        "amber",
+        "forest",
+        "wheel",
+        "candle",
+        "mirror",
+        "garden",
+        "winter",
+        "copper",
+        "sail",
+        "thread",
+        "orchard",
+        "bridge",
+    ]
     sentences = (" ".join(draw.choices(words, k=9)).capitalize() + "." for _ in range(6))
     return f"# File {number}\n\nMark{number:04d} stands only here. {' '.join(sentences)}\n"
 

@@ -19,13 +19,14 @@ VECTOR = np.array([1.0, 0.0, 0.0], dtype=np.float32)
 @pytest.fixture(params=["dict", "qdrant"])
 def index(request):
     if request.param == "dict":
-        return MemoryIndex()
+        yield MemoryIndex()
+        return
     url = request.getfixturevalue("qdrant_url")
     name = request.getfixturevalue("collection")
     client = qdrant.connect(IndexSettings(qdrant_url=url))
     qdrant.create_collection(client, name, 3, url)
-    request.addfinalizer(lambda: client.delete_collection(name))
-    return qdrant.QdrantIndex(client, name, url)
+    yield qdrant.QdrantIndex(client, name, url)
+    client.delete_collection(name)
 
 
 def point(number: int, *, doc: str = DOC, position: int = 0, vector=None, text: str = "some words") -> Point:

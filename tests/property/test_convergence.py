@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, update
-from workers.indexing.chunk import ChunkOptions
 
 from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
 from workers.contract import schema
@@ -25,6 +24,7 @@ from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.schema import documents
 from workers.contract.states import FINAL
 from workers.indexing.breaker import Breaker
+from workers.indexing.chunk import ChunkOptions
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger

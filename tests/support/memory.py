@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from workers.adapters.embeddings import EmbeddingBatch, InputRefused
 
+from workers.adapters.embeddings import EmbeddingBatch, InputRefused
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 

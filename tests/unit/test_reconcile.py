@@ -6,7 +6,6 @@ import os
 
 import pytest
 from sqlalchemy import select, update
-from workers.indexing.chunk import ChunkOptions
 
 from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
 from workers.contract import schema
@@ -22,6 +21,7 @@ from workers.errors import (
     UnsupportedType,
 )
 from workers.indexing.breaker import Breaker
+from workers.indexing.chunk import ChunkOptions
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger

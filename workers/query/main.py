@@ -46,6 +46,7 @@ def _serve(settings: QueryWorkerSettings) -> None:
     register(app, answering, broker, settings.key_prefix)
     # A search that comes before the index is there gets a clear error; the log says when it is.
     threading.Thread(target=_watch_start, args=(index,), daemon=True).start()
+    threading.Thread(target=_beat, args=(settings.ledger_url.get_secret_value(),), daemon=True).start()
     app.worker_main(
         [
             "worker",
@@ -94,3 +95,19 @@ def _watch_start(index: Any) -> None:
         else:
             log.info("query.ready")
             return
+
+
+def _beat(ledger_url: str) -> None:
+    """Tell the ledger that this process lives.  Searching needs no ledger, so its absence stops nothing."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from workers.contract import intake, schema
+
+    engine = None
+    while True:
+        try:
+            engine = engine or schema.open_ledger(ledger_url)
+            intake.beat(engine, "query-worker", {})
+        except (SQLAlchemyError, OSError) as exc:
+            log.warning("query.no_beat", error=type(exc).__name__)
+        time.sleep(5.0)

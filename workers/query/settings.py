@@ -5,7 +5,14 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from workers.contract.settings import BrokerSettings, EmbeddingSettings, Group, IndexSettings, LogSettings
+from workers.contract.settings import (
+    BrokerSettings,
+    EmbeddingSettings,
+    Group,
+    IndexSettings,
+    LedgerSettings,
+    LogSettings,
+)
 
 
 class ChatSettings(Group):
@@ -32,7 +39,7 @@ class ChatSettings(Group):
         return "chat_url" in self.model_fields_set or self.chat_api_key is not None
 
 
-class QueryWorkerSettings(BrokerSettings, IndexSettings, EmbeddingSettings, ChatSettings, LogSettings):
+class QueryWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, ChatSettings, LogSettings):
     """Everything a query worker can be told."""
 
     query_concurrency: int = Field(8, ge=1, le=256, description="Queries that one query worker works on at a time.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ MAX_SIZE = 65_536
 
 # Every search reads every vector: exact, 16 ms for 100,000 points; a graph takes the engine (and everybody who waits
 # for it) a second per thousand points to build (ADR 0010).
-_NO_GRAPH = {"m": 0, "ef_construct": 100, "full_scan_threshold": 10_000, "payload_m": 0}
-_ONE_SEGMENT = {"default_segment_number": 1, "indexing_threshold": 10**9, "max_segment_size": 10**9}
+_NO_GRAPH: dict[str, Any] = {"m": 0, "ef_construct": 100, "full_scan_threshold": 10_000, "payload_m": 0}
+_ONE_SEGMENT: dict[str, Any] = {"default_segment_number": 1, "indexing_threshold": 10**9, "max_segment_size": 10**9}
 
 _DISTANCES = {enum_word(value).capitalize(): value for value in enum_words(q.Distance).values()}
 _DATATYPES = {"float32": q.VectorStorageDatatype.Float32, "float16": q.VectorStorageDatatype.Float16}
@@ -220,14 +220,18 @@ def _plain_index(params: Fields, kind: str) -> Any:
 def _text_index(params: Fields) -> Any:
     return q.TextIndexParams(
         tokenizer=params.one_of("tokenizer", enum_words(q.TokenizerType)),
-        **{name: params.whole(name) for name in _TEXT_LENGTHS},
-        **{name: params.flag(name) for name in (*_TEXT_FLAGS, "on_disk", "enable_hnsw")},
+        **_named(params.whole, _TEXT_LENGTHS),
+        **_named(params.flag, (*_TEXT_FLAGS, "on_disk", "enable_hnsw")),
         stopwords=params.read("stopwords", read_stopwords),
         stemmer=params.read("stemmer", read_stemmer),
         scoring=params.read("scoring", _scoring),
         memory=params.one_of("memory", _MEMORIES),
         nested=params.text("nested"),
     )
+
+
+def _named(read: Callable[[str], Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: read(name) for name in names}
 
 
 def _scoring(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Qdrant's update requests: JSON -> the engine's operations.  A request is read to its end before anything is applied."""
+"""Qdrant's update requests: JSON -> the engine's operations.  All of a request is read before any is applied."""
 
 from __future__ import annotations
 

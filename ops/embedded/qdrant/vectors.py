@@ -81,7 +81,7 @@ def _dense(value: Any, size: int) -> list[float]:
     if len(value) != size:
         raise BadRequest(f"Wrong input: Vector dimension error: expected dim: {size}, got {len(value)}")
     try:
-        # Two C loops; JSON brings no NaN to here, but numbers that overflow the engine's 32 bits would be stored as such.
+        # Two C loops.  JSON brings no NaN to here, but what overflows the engine's 32 bits would be stored as infinity.
         fine = not value or (max(value) <= LARGEST and min(value) >= -LARGEST)
     except TypeError:
         fine = False
