@@ -26,8 +26,9 @@ def main(args: list[str]) -> int:
         home = Path(scratch)
         docs = home / "docs"
         docs.mkdir()
+        (docs / "first.md").write_text("# First\n\nSomething is here already.\n")
         with Stack(home, docs) as stack:
-            stack.wait_converged(timeout=120)
+            stack.wait_converged(1, timeout=120)
             lexical, semantic, search = [], [], []
             for number in range(drops):
                 times = _drop(stack, docs, number)

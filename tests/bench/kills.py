@@ -35,22 +35,23 @@ def main(args: list[str]) -> int:
 def _run(home: Path, count: int, *, kill: bool) -> tuple[int, float, float, float, int]:
     docs = home / "docs"
     docs.mkdir(parents=True)
+    (docs / "first.md").write_text("# First\n\nSomething is here already.\n")
     with Stack(home, docs) as stack:
-        stack.wait_converged()
+        stack.wait_converged(1)
         started = time.monotonic()
         for number in range(count):
             (docs / f"{number:04d}.md").write_text(_text(number))
         kills = _kill_each(stack, count) if kill else 0
-        status = stack.wait_converged(count, timeout=900)
+        status = stack.wait_converged(count + 1, timeout=900)
         seconds = time.monotonic() - started
         time.sleep(6)  # figures reach the ledger every five seconds
         figures = _figures(stack)
-    return status["documents"].get("ready", 0), figures["texts"], figures["tokens"], seconds, kills
+    return status["documents"].get("ready", 0) - 1, figures["texts"], figures["tokens"], seconds, kills
 
 
 def _kill_each(stack: Stack, count: int) -> int:
     for part in PARTS:
-        if stack.status()["documents"].get("ready", 0) >= count:
+        if stack.status()["documents"].get("ready", 0) > count:
             break
         victim = stack.pids[part]
         os.kill(victim, signal.SIGKILL)

@@ -441,7 +441,7 @@ class Ledger:
 
 def backoff_s(attempt: int) -> float:
     """Seconds to wait before attempt number ``attempt`` + 1: 5 s doubling to an hour, with jitter."""
-    return min(3600.0, 5.0 * 2 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
+    return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
 
 
 def _has_work(now: Any, recipe: str | None) -> Any:
