@@ -62,6 +62,20 @@ def test_a_chunk_never_crosses_a_heading_and_carries_its_path():
     assert pieces[1].embedded_text == embedded_text("Book > Part", "Story.")
 
 
+def test_the_title_of_a_slide_does_not_reach_the_next_slide():
+    facts = DocumentMetadata(filetype="application/vnd.openxmlformats-officedocument.presentationml.presentation")
+    slides = (
+        Element("heading", "Plan", level=1, page=1),
+        Element("text", "First.", page=1),
+        Element("text", "Second.", page=2),
+    )
+
+    assert [(p.heading, p.content) for p in chunk("d", Parsed(slides, facts), OPTIONS)] == [
+        ("Plan", "First."),
+        (None, "Second."),
+    ]
+
+
 def test_a_document_of_headings_only_is_still_found():
     [piece] = chunk("d", parsed(Element("heading", "Alone", level=1)), OPTIONS)
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from workers.indexing.values import Chunk, Element, Parsed
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 
 HEADING_CHARS = 160
 _SENTENCES = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
@@ -61,7 +61,8 @@ def chunk(document_id: str, parsed: Parsed, options: ChunkOptions) -> list[Chunk
 
 
 def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[tuple[str | None, int | None, str]]:
-    for heading, elements in _sections(parsed.elements):
+    slides = parsed.metadata.filetype.endswith("presentation")
+    for heading, elements in _sections(parsed.elements, slides=slides):
         units = [unit for element in elements for unit in _units(element, options)]
         for group in _groups(units, options):
             content = "".join(unit.text for unit in group).strip("\n").rstrip()
@@ -72,13 +73,18 @@ def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[tuple[str | None,
                 yield heading, first.page, content
 
 
-def _sections(elements: Sequence[Element]) -> Iterator[tuple[str | None, list[Element]]]:
-    """Yield (heading path, elements) for each section that has any."""
+def _sections(elements: Sequence[Element], *, slides: bool) -> Iterator[tuple[str | None, list[Element]]]:
+    """Yield (heading path, elements) for each section that has any.  A slide's title says nothing of the next slide."""
     path: list[tuple[int, str]] = []
     held: list[Element] = []
+    page: int | None = None
     for element in elements:
         if element.kind in ("header", "footer"):
             continue
+        if slides and element.page != page:
+            if held:
+                yield _joined(path), held
+            path, held, page = [], [], element.page
         if element.kind != "heading":
             held.append(element)
             continue
