@@ -41,6 +41,8 @@ def clone(tmp_path):
             shutil.copy2(ROOT / name, target / name)
     venv = Path(os.environ.get("VIRTUAL_ENV") or ROOT / ".venv")
     (target / ".venv").symlink_to(venv)
+    for name in ("requirements.lock", "pyproject.toml"):
+        os.utime(target / name, (0, 0))  # installed already: make must not install the clone over the work tree
     return target
 
 

@@ -106,8 +106,8 @@ class Stack:
 
     def tail(self) -> str:
         """Return the end of what it printed and logged, for the message of a failed test."""
-        logs = [f"--- {log.name}\n" + log.read_text(errors="replace")[-2500:] for log in self.data.glob("logs/*.log")]
-        return self.output.read_text(errors="replace")[-3000:] + "\n".join(logs)
+        logs = [f"--- {log.name}\n" + log.read_text(errors="replace")[-700:] for log in self.data.glob("logs/*.log")]
+        return self.output.read_text(errors="replace")[-1500:] + "\n".join(logs)
 
     def status(self) -> dict[str, Any]:
         answer = self.client.get("/v1/status")

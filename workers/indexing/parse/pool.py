@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import structlog
@@ -33,6 +34,7 @@ FATES: dict[str, type[WorkerError]] = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, errors.Permanent | errors.NotADocument)
 }
+PREFIX = "upwell-parse-"
 CHILD = (sys.executable, "-P", "-m", "workers.indexing.parse.child")
 
 
@@ -44,6 +46,7 @@ class ParserPool:
         self._command = tuple(command)
         self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._closed = threading.Event()
+        _sweep()
         for _ in range(children):
             self._free.put(None)
         threading.Thread(target=self._warm, name="parser-warm", daemon=True).start()
@@ -103,7 +106,7 @@ class _Child:
 
     def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
         self._limits = limits
-        self._directory = tempfile.mkdtemp(prefix="upwell-parse-")
+        self._directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket = ours
         self._parsed = 0
@@ -192,6 +195,14 @@ class _Child:
             shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
             if os.path.lexists(path := os.path.join(self._directory, name)):
                 os.unlink(path)  # noqa: PTH108
+
+
+def _sweep() -> None:
+    """Remove the temporary directories of pools whose process was killed."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = directory.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _environment(directory: str) -> dict[str, str]:

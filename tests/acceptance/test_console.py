@@ -1,0 +1,127 @@
+"""The console page in a real Chromium over the real stack."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.support.stack import Stack
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+XSS = "<img src=x onerror=document.title='hacked'><script>document.title='hacked'</script>"
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    if not CHROMIUM.exists():
+        message = "there is no Chromium at /usr/bin/chromium (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    home = tmp_path_factory.mktemp("console")
+    docs = home / "docs"
+    docs.mkdir()
+    (docs / "house.md").write_text("# House\n\nThe boiler code is 4711.\n")
+    (docs / "evil.md").write_text(f"# {XSS}\n\nThe parrot says {XSS} all day.\n")
+    (docs / "<b onmouseover=x>.txt").write_text("A file with a wild name about walruses.")
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.4 this is none")
+    with Stack(home, docs) as stack:
+        stack.wait_converged(4)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser(stack):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(stack, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto(stack.state["addresses"]["api"])
+    expect(page.locator("#summary")).to_contain_text("Up to date", timeout=20_000)
+    yield page
+    page.close()
+    assert faults == []
+
+
+def test_it_shows_what_is_indexed_and_what_failed_and_why(page):
+    page.wait_for_selector("#documents tr")
+    rows = page.inner_text("#documents")
+
+    assert "house.md" in rows
+    assert "parked" in rows
+    assert "It is no PDF that can be read" in rows
+    assert page.locator("#documents button", has_text="Retry").count() == 1
+
+
+def test_a_search_shows_highlighted_hits(page):
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    page.wait_for_selector("#hits li")
+
+    assert "house.md" in page.inner_text("#hits li:first-child")
+    assert [m.lower() for m in page.locator("#hits li:first-child mark").all_inner_texts()] == ["boiler", "code"]
+
+
+def test_a_question_is_answered_with_a_citation(page):
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    page.wait_for_selector("#citations li")
+
+    assert page.inner_text("#answer-text") == "The boiler code is 4711. [1]"
+    assert "house.md" in page.inner_text("#citations")
+
+
+def test_markup_in_names_titles_and_texts_stays_text(page):
+    page.fill("#query", "parrot")
+    page.click("button[value=search]")
+    page.wait_for_selector("#hits li")
+
+    assert "<script>" in page.inner_text("#hits") or "onerror" in page.inner_text("#hits")
+    assert page.locator("#hits img, #hits script, #documents b, #documents img").count() == 0
+    assert page.title() == "Upwell"
+
+
+def test_documents_can_be_shown_by_state(page):
+    page.click("#states button:has-text('parked')")
+    expect(page.locator("#documents tr")).to_have_count(1)
+
+    assert "broken.pdf" in page.inner_text("#documents")
+
+
+def test_a_dropped_file_is_uploaded_and_found(page, stack):
+    file = {"name": "dropped.txt", "mimeType": "text/plain", "buffer": b"Capybaras enjoy hot springs."}
+    page.set_input_files("#files", [file])
+    expect(page.locator("#upload-note")).to_contain_text("1 of 1 uploaded")
+
+    stack.wait_for(lambda: any("dropped.txt" in path for path in stack.paths("capybaras hot springs")), 20)
+
+
+def test_it_fits_a_phone(stack, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(stack.state["addresses"]["api"])
+    page.wait_for_selector("#documents tr")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
