@@ -176,6 +176,12 @@ NEXT_STEPS = {
 }
 
 
+def _next_step(row: Row[Any]) -> str | None:
+    if row.state == State.SKIPPED and row.wanted == "present":
+        return "Nothing to do; Upwell does not read this kind of file."
+    return NEXT_STEPS.get(State(row.state))
+
+
 def summary(row: Row[Any]) -> dict[str, Any]:
     """Return a document as the api shows it in lists."""
     return {
@@ -184,7 +190,7 @@ def summary(row: Row[Any]) -> dict[str, Any]:
         "path": row.path,
         "state": row.state,
         "reason": row.reason or (row.absent_reason if row.state == State.SKIPPED else None),
-        "next_step": NEXT_STEPS.get(State(row.state)),
+        "next_step": _next_step(row),
         "version": row.version,
         "chunks": row.chunks,
         "vectors_pending": row.vectors_pending,
