@@ -121,7 +121,7 @@ def _choose_json(as_json: bool) -> None:
         os.environ["UPWELL_LOG_FORMAT"] = "json"
 
 
-def healthy() -> None:
+def healthy(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Tell whether the process of this container lives: exit code 0 when one of this host beat lately.
 
     Environment: UPWELL_LEDGER_URL.  The health checks of docker-compose.yml use it.
@@ -131,3 +131,7 @@ def healthy() -> None:
 
     if not beats_here(LedgerSettings().ledger_url.get_secret_value()):
         raise CliError("No Upwell process of this host has beaten within the last 30 s.")
+    if as_json:
+        from ops.cli.output import print_json
+
+        print_json({"healthy": True})

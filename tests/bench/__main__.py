@@ -8,7 +8,6 @@ import sys
 BENCHMARKS = {
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
-    "thrift": "characters embedded per character changed, over real edit histories",
 }
 
 
