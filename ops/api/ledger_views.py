@@ -85,8 +85,11 @@ class LedgerViews:
         with self._reading.connect() as connection:
             return {row.name: row.value for row in connection.execute(select(counters))}
 
-    def converged(self) -> bool:
-        """Tell whether everything known is in a final state and no watcher has anything dirty."""
+    def converged(self, *, expects_watcher: bool = False) -> bool:
+        """Tell whether everything known is in a final state and no watcher has anything dirty.
+
+        With ``expects_watcher``, silence is not enough: right after a start nobody has looked at the folders yet.
+        """
         final = [str(state) for state in FINAL]
         with self._reading.connect() as connection:
             now = connection.scalar(select(schema.now(connection))) or 0.0
@@ -99,11 +102,8 @@ class LedgerViews:
                 select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
             )
             watchers = connection.execute(select(processes).where(processes.c.kind == "watcher")).all()
-        busy = any(
-            (info := json.loads(row.info)).get("dirty") or info.get("scanning")
-            for row in watchers
-            if now - row.beat_at < ALIVE_S
-        )
+        alive = [json.loads(row.info) for row in watchers if now - row.beat_at < ALIVE_S]
+        busy = any(info.get("dirty") or info.get("scanning") for info in alive) or (expects_watcher and not alive)
         return open_documents is None and unscanned is None and not busy
 
     def documents(

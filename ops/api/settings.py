@@ -23,5 +23,8 @@ class ApiSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettin
         None, description="Key that clients send as Authorization: Bearer; unset: none needed."
     )
     api_open: bool = Field(False, description="Allow listening beyond loopback without a key.")
+    api_expects_watcher: bool = Field(
+        False, description="Say converged only while a watcher lives that has finished its scan; `upwell up` sets it."
+    )
     upload_max_bytes: int = Field(200_000_000, ge=1, description="Largest upload, in bytes.")
     query_timeout: float = Field(60.0, gt=0, description="Seconds to wait for the query worker.")

@@ -34,7 +34,7 @@ class Status:
         waiting = sum(states.get(state, 0) for state in ("queued", "parsing", "embedding", "failed"))
         rate = totals["last_minute"] / 60.0
         return {
-            "converged": self._views.converged(),
+            "converged": self._views.converged(expects_watcher=settings.api_expects_watcher),
             "documents": states,
             "chunks": totals["chunks"],
             "embeddings_pending": totals["pending"],

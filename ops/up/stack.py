@@ -136,6 +136,7 @@ def _environment(plan: Plan, ports: Mapping[str, int]) -> dict[str, str]:
     env |= {
         "UPWELL_DATA_DIR": str(plan.directory),
         "UPWELL_API_PORT": str(ports["api"]),
+        "UPWELL_API_EXPECTS_WATCHER": "true",
         "PYTHONUNBUFFERED": "1",
     }
     env.setdefault("OMP_NUM_THREADS", "1")  # the embedding endpoint has its own share; the rest works in processes

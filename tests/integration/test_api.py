@@ -269,6 +269,16 @@ def test_status_converges_only_when_everything_has_come_to_rest(client, engine, 
     assert (status["converged"], status["embeddings_pending"]) == (False, 3)
 
 
+def test_nothing_has_converged_before_the_watcher_that_is_expected_has_looked(settings, engine, tmp_path):
+    seen(engine, tmp_path, "a.txt")
+    scan_finished(engine, "docs")  # by the watcher of an earlier start
+    expecting = settings.model_copy(update={"api_expects_watcher": True})
+    with TestClient(make_app(expecting, engine)) as client:
+        assert client.get("/v1/status").json()["converged"] is False
+        beat(engine, "watcher", {"dirty": 0, "scanning": False})
+        assert client.get("/v1/status").json()["converged"] is True
+
+
 def test_the_age_of_a_waiting_hint_is_told(client, settings, engine, tmp_path):
     from workers.contract.broker import Hints, make_celery
     from workers.contract.messages import Queue

@@ -1,0 +1,97 @@
+"""What does not fit is found before the first document is touched, and the message names both sides and the way out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workers.adapters import qdrant
+from workers.adapters.embeddings import EmbeddingBatch
+from workers.contract import schema
+from workers.errors import EmbedderUnavailable, IndexUnavailable
+from workers.indexing.ledger import Ledger
+from workers.indexing.preflight import RefusesToStart, preflight
+from workers.indexing.settings import IndexWorkerSettings
+
+
+class Endpoint:
+    """Vectors of a settable size and direction; or none."""
+
+    def __init__(self, size: int = 8, seed: int = 1, *, away: bool = False) -> None:
+        self.size, self.seed, self.away = size, seed, away
+
+    def embed(self, texts, *, kind):
+        if self.away:
+            raise EmbedderUnavailable("No answer from the embedding endpoint (UPWELL_EMBEDDINGS_URL).")
+        vectors = np.random.default_rng(self.seed).normal(size=(len(texts), self.size)).astype(np.float32)
+        return EmbeddingBatch(vectors, 1)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    yield Ledger(engine, "worker")
+    engine.dispose()
+
+
+@pytest.fixture
+def start(qdrant_url, collection, ledger):
+    def check(endpoint, model="one", url=qdrant_url):
+        settings = IndexWorkerSettings(
+            qdrant_url=url, collection=collection, embeddings_model=model, start_timeout=0.5, qdrant_timeout=2
+        )
+        return preflight(settings, ledger, qdrant.connect(settings), endpoint)
+
+    return check
+
+
+def test_the_first_start_makes_the_collection_and_the_second_finds_it(start):
+    first, second = start(Endpoint()), start(Endpoint())
+
+    assert (first.created, second.created) == (True, False)
+    assert first.collection == second.collection
+    assert first.space.dimensions == 8
+
+
+def test_another_model_is_refused_and_both_are_named(start):
+    start(Endpoint())
+
+    with pytest.raises(RefusesToStart, match=r"one \(8 dimensions\).*two.*UPWELL_EMBEDDINGS_MODEL.*UPWELL_COLLECTION"):
+        start(Endpoint(), model="two")
+
+
+def test_other_dimensions_are_refused(start):
+    start(Endpoint(8))
+
+    with pytest.raises(RefusesToStart, match="dimensions"):
+        start(Endpoint(16))
+
+
+def test_a_model_swapped_behind_the_same_name_is_noticed(start):
+    start(Endpoint(seed=1))
+
+    with pytest.raises(RefusesToStart, match="another one"):
+        start(Endpoint(seed=2))
+
+
+def test_an_endpoint_that_is_away_is_fatal_only_on_the_very_first_start(start):
+    with pytest.raises(EmbedderUnavailable, match="UPWELL_EMBEDDINGS_URL"):
+        start(Endpoint(away=True))
+    start(Endpoint())
+
+    assert start(Endpoint(away=True)).space.dimensions == 8
+
+
+def test_a_qdrant_that_is_away_is_named_with_address_and_setting(start):
+    with pytest.raises(IndexUnavailable, match=r"http://127\.0\.0\.1:9 \(UPWELL_QDRANT_URL\)"):
+        start(Endpoint(), url="http://127.0.0.1:9")
+
+
+def test_a_collection_of_somebody_else_under_our_alias_is_refused(start, qdrant_url, collection):
+    from qdrant_client import models as m
+
+    client = qdrant.connect(IndexWorkerSettings(qdrant_url=qdrant_url))
+    client.create_collection(collection, vectors_config=m.VectorParams(size=4, distance=m.Distance.COSINE))
+
+    with pytest.raises(RefusesToStart, match="UPWELL_COLLECTION"):
+        start(Endpoint())
