@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 up: $(VENV)/.installed  ## start everything on one machine: make up [DOCS=folder] [ARGS="--port 9000"]
-	@exec $(BIN)/upwell up "$(DOCS)" $(ARGS)
+	@exec $(BIN)/upwell up "$(patsubst ~%,$(HOME)%,$(DOCS))" $(ARGS)
 
 test: $(VENV)/.installed  ## every test
 	@$(BIN)/python -m pytest $(ARGS)

@@ -179,12 +179,51 @@ def test_a_verify_that_is_due_is_work_and_is_done_once(engine, ledger):
     observe(engine, [SEEN])
     ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
     ledger.suspect(SEEN.document_id)
+    assert ledger.claim(SEEN.document_id, RECIPE) is None  # late writes have not landed yet
+    put(engine, SEEN.document_id, verify_at=1.0)
 
     claim = ledger.claim(SEEN.document_id, RECIPE)
     assert claim.verify
     ledger.commit(claim, indexed())
 
     assert ledger.claim(SEEN.document_id, RECIPE) is None
+
+
+def test_a_verify_whose_worker_died_is_taken_over_and_not_forgotten(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+    put(engine, SEEN.document_id, verify_at=1.0)
+    assert ledger.claim(SEEN.document_id, RECIPE).verify  # and the worker dies
+    assert ledger.due(RECIPE, 10) == []
+    put(engine, SEEN.document_id, lease_until=1.0)
+
+    assert ledger.due(RECIPE, 10) == [(SEEN.document_id, False)]
+    assert ledger.claim(SEEN.document_id, RECIPE).verify
+
+
+def test_a_failure_puts_off_a_verify_that_would_come_before_its_writes_have_landed(engine, ledger):
+    observe(engine, [SEEN])
+    claim = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, verify_at=1.0)
+
+    ledger.give_back(claim, state=State.FAILED, reason="no answer", error_class="Outage", retry_in_s=0, counted=False)
+
+    assert row(engine, SEEN.document_id).verify_at > 1.0
+    assert not ledger.claim(SEEN.document_id, RECIPE).verify
+
+
+def test_an_overtaken_attempt_that_fails_has_the_document_verified(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, lease_until=1.0)
+    second = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, verify_at=None)
+    ledger.commit(second, indexed())
+
+    ledger.give_back(first, state=State.FAILED, reason="no answer", error_class="Outage", retry_in_s=5)
+
+    assert row(engine, SEEN.document_id).state == State.READY
+    assert row(engine, SEEN.document_id).verify_at is not None
 
 
 def test_live_documents_come_before_bulk_ones(engine, ledger):

@@ -346,6 +346,8 @@ def test_what_a_dead_attempt_left_is_found_by_the_verify_of_its_successor(bench)
         "chunk_index": 9, "metadata": {"heading": None},
     }  # fmt: skip
     bench.ledger.suspect(key)
+    with bench.engine.begin() as connection:
+        connection.execute(update(documents).values(verify_at=1.0))
 
     bench.run(key)
 

@@ -228,11 +228,13 @@ class Ledger:
         return Confirmed(State(row.state), bool(row.moved_on), row.vectors_pending)
 
     def suspect(self, document_id: str) -> None:
-        """Have the document verified: an attempt that was taken over may have written after its successor."""
+        """Have the document verified: an attempt that was taken over may have written after its successor.
+
+        Never at once: a verify that comes before the last late write has landed would only use up its turn.
+        """
         with self._engine.begin() as connection:
-            connection.execute(
-                update(documents).where(documents.c.id == document_id).values(verify_at=schema.now(connection))
-            )
+            late = schema.now(connection) + LATE_WRITES_S
+            connection.execute(update(documents).where(documents.c.id == document_id).values(verify_at=late))
 
     def give_back(
         self,
@@ -252,7 +254,7 @@ class Ledger:
         with self._engine.begin() as connection:
             now = schema.now(connection)
             moved_on = documents.c.desired_generation != claim.generation
-            connection.execute(
+            released = connection.execute(
                 update(documents)
                 .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
                 .values(
@@ -266,11 +268,14 @@ class Ledger:
                     else func.greatest(0, documents.c.attempts - 1),
                     next_try_at=case((moved_on, null()), else_=None if retry_in_s is None else now + retry_in_s),
                     # The writes of a failed attempt may be unknown (a timeout): look again once they have landed.
-                    verify_at=case((documents.c.verify_at.is_(None), now + LATE_WRITES_S), else_=documents.c.verify_at),
+                    # A verify that is due already would come too early for them, so it is put off.
+                    verify_at=now + LATE_WRITES_S,
                     lease_until=None,
                     lease_owner=None,
                 )
             )
+        if released.rowcount == 0:  # overtaken meanwhile: what it wrote last may land after its successor is done
+            self.suspect(claim.document_id)
 
     def due(self, recipe: str | None, limit: int) -> list[tuple[str, bool]]:
         """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question."""
@@ -447,7 +452,11 @@ def backoff_s(attempt: int) -> float:
 def _has_work(now: Any, recipe: str | None) -> Any:
     """What makes a document due.  Parked ones wait for a change: a new generation unparks, and so does a new recipe."""
     behind = documents.c.desired_generation != documents.c.indexed_generation
-    verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
+    # A lease that nobody released (and that has run out, see _is_free) means that an attempt died: even if it only
+    # verified, somebody has to take over.
+    verify = or_(
+        documents.c.lease_until.is_not(None), and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
+    )
     present = and_(documents.c.wanted == "present", documents.c.recipe.is_not(None))
     moving = documents.c.state.not_in([State.PARKED, State.HELD])
     if recipe is None:
