@@ -122,7 +122,8 @@ def _attempt_steps(
     def lost() -> World:
         return ends() if "notice of a lost lease" in removed else ends(verify="later")
 
-    yield "killed", ends()
+    if ours or a.at in ("read", "list", "check"):  # an overtaken attempt that has written lives until it notices
+        yield "killed", ends()
     if a.at == "read":
         same = now == w.version and not a.verify
         yield f"reads {now!r}", goes("confirm" if same else "list", content=now)
