@@ -114,7 +114,7 @@ class Run:
         return next(child for child in children if any("guard.py" in word for word in child.cmdline()))
 
     def survivors(self) -> list[psutil.Process]:
-        return [process for process in self.family if process.is_running() and process.status() != "zombie"]
+        return [process for process in self.family if _lives(process)]
 
     def end(self) -> None:
         self.remember_family()
@@ -128,6 +128,13 @@ class Run:
             for process in self.survivors():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != "zombie")
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def until(fact: Callable[[], Any], *, seconds: float = 20.0) -> Any:
