@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from sqlalchemy import select, update
 
 from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
-from workers.contract.schema import documents, embeddings, processes
+from workers.contract.schema import documents, processes
 from workers.contract.states import State
 from workers.indexing.ledger import MAX_ATTEMPTS, Indexed, LeaseLost, Ledger
 
@@ -260,27 +259,6 @@ def test_vectors_of_a_document_that_changed_meanwhile_do_not_make_it_ready(engin
 
     assert row(engine, SEEN.document_id).state == State.PARSING
     assert ledger.holds(newer)
-
-
-def test_a_vector_is_remembered_bit_for_bit_and_twice_is_once(engine, ledger):
-    vector = np.array([0.25, -1.5, 3.0], dtype=np.float32)
-
-    ledger.remember_vectors([("k", vector), ("k", vector)])
-    ledger.remember_vectors([("k", vector)])
-
-    found = ledger.cached_vectors(["k", "unknown"])
-    assert list(found) == ["k"]
-    assert found["k"].tolist() == vector.tolist()
-
-
-def test_the_cache_forgets_the_longest_unused_beyond_its_size(engine, ledger):
-    for number in range(5):
-        ledger.remember_vectors([(f"k{number}", np.zeros(2, dtype=np.float32))])
-        with engine.begin() as connection:
-            connection.execute(update(embeddings).where(embeddings.c.key == f"k{number}").values(used_at=number))
-
-    assert ledger.trim_vectors(2) == 3
-    assert set(ledger.cached_vectors([f"k{n}" for n in range(5)])) == {"k3", "k4"}
 
 
 def test_a_held_deletion_stays_as_it_is_until_somebody_decides(engine, ledger):

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, make_url
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -97,15 +97,6 @@ documents = Table(
 )
 Index("documents_source_path", documents.c.source, documents.c.path)
 Index("documents_state", documents.c.state, documents.c.bulk, documents.c.observed_at)
-
-embeddings = Table(
-    "embeddings",
-    metadata,
-    Column("key", String(64), primary_key=True),  # sha256 of model, dimensions and embedded text
-    Column("vector", LargeBinary, nullable=False),  # float32, little endian
-    Column("used_at", Float, nullable=False),
-)
-Index("embeddings_used_at", embeddings.c.used_at)
 
 processes = Table(
     "processes",

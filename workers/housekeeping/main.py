@@ -52,7 +52,7 @@ def run() -> None:
                 log.info("sweep.hinted", live=swept.live, bulk=swept.bulk)
             if time.monotonic() - trimmed_at > TRIM_S:
                 trimmed_at = time.monotonic()
-                ledger.trim_vectors(settings.embedding_cache_entries)
+                ledger.vectors.trim(settings.embedding_cache_entries, settings.embedding_cache_mb << 20)
         except (SQLAlchemyError, redis.RedisError) as exc:  # away or busy: the next sweep tries again
             log.warning("sweep.failed", error=type(exc).__name__)
     intake.leave(engine, "beat")

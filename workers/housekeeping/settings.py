@@ -13,5 +13,8 @@ class HousekeepingSettings(LedgerSettings, BrokerSettings, LogSettings):
     sweep_interval: float = Field(5.0, gt=0, description="Seconds between two sweeps of the ledger.")
     sweep_batch: int = Field(1000, ge=1, description="Most hints that one sweep sends.")
     embedding_cache_entries: int = Field(
-        1_000_000, ge=0, description="Vectors that the ledger remembers, so that no text is paid for twice."
+        1_000_000, ge=0, description="Most vectors that are remembered, so that no text is paid for twice."
+    )
+    embedding_cache_mb: int = Field(
+        2048, ge=0, description="Most megabytes of remembered vectors; the longest unused go first."
     )

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from workers.adapters.embeddings import InputRefused, estimate_tokens
+from workers.adapters.embeddings import estimate_tokens
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, IndexMisconfigured, IndexUnavailable
+from workers.indexing.bisect import bisect
 from workers.indexing.breaker import Breaker
 from workers.indexing.chunk import embedded_text
 from workers.indexing.leases import Tally
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 DOCUMENTS_PER_ROUND = 32
 DRAIN_S = 30.0
+ELSEWHERE_S = 0.2
 
 
 @dataclass(slots=True)
@@ -135,14 +137,13 @@ class Embedding:
         return list(pieces.values()), state
 
     def _embed(self, pool: ThreadPoolExecutor, pieces: list[Piece], state: _Round) -> None:
-        known = self._ledger.cached_vectors([piece.key for piece in pieces])
+        known = self._ledger.vectors.known(piece.key for piece in pieces)
         ready = [(piece, known[piece.key]) for piece in pieces if piece.key in known]
         self._store(ready, state)
         missing = [piece for piece in pieces if piece.key not in known]
         for done, tokens in pool.map(self._fetch, _batches(missing, self._limits)):
             self._breaker.succeeded()
-            self._tally.add(embedding__requests=1, embedding__tokens=tokens, embedding__texts=len(done))
-            if done:
+            if tokens:
                 state.spent[done[0][0].points[0][0]] += tokens
             self._refuse([piece for piece, vector in done if vector is None], state)
             self._store([(piece, vector) for piece, vector in done if vector is not None], state)
@@ -150,25 +151,34 @@ class Embedding:
             self._settle(claim, state)
 
     def _fetch(self, batch: list[Piece]) -> tuple[list[tuple[Piece, Vector | None]], int]:
-        """Embed one batch and remember what it cost before anything else can go wrong."""
+        """Embed one batch, but for what another worker is just paying for, and remember it before anything else."""
+        flight = self._ledger.vectors.claim([piece.key for piece in batch])
+        done: list[tuple[Piece, Vector | None]] = [
+            (piece, flight.known[piece.key]) for piece in batch if piece.key in flight.known
+        ]
+        mine = [piece for piece in batch if piece.key in flight.ours]
+        if not mine:
+            if not done:
+                time.sleep(ELSEWHERE_S)  # others have it all: their vectors will be in the cache
+            return done, 0
         started = time.monotonic()
-        done, tokens = self._request(batch)
+        try:
+            fetched, tokens = self._request(mine)
+            self._ledger.vectors.remember((piece.key, vector) for piece, vector in fetched if vector is not None)
+        finally:
+            self._ledger.vectors.release(flight.ours)
         self._tally.add(stage__embed__seconds=time.monotonic() - started, stage__embed__count=1)
-        self._ledger.remember_vectors([(piece.key, vector) for piece, vector in done if vector is not None])
-        return done, tokens
+        self._tally.add(embedding__requests=1, embedding__tokens=tokens, embedding__texts=len(fetched))
+        return [*fetched, *done], tokens
 
     def _request(self, batch: list[Piece]) -> tuple[list[tuple[Piece, Vector | None]], int]:
-        """Embed one batch.  A refused one is halved until the refused text stands alone: its vector is None."""
-        try:
-            result = self._embedder.embed([piece.text for piece in batch], kind="passage")
-        except InputRefused:
-            if len(batch) == 1:
-                return [(batch[0], None)], 0
-            middle = len(batch) // 2
-            left, left_tokens = self._request(batch[:middle])
-            right, right_tokens = self._request(batch[middle:])
-            return left + right, left_tokens + right_tokens
-        return list(zip(batch, result.vectors, strict=True)), result.tokens
+        """Embed one batch; the vector of a text that the endpoint refuses is None."""
+        found, tokens = bisect(batch, self._ask)
+        return found, tokens
+
+    def _ask(self, batch: Sequence[Piece]) -> tuple[list[Vector], int]:
+        result = self._embedder.embed([piece.text for piece in batch], kind="passage")
+        return list(result.vectors), result.tokens
 
     def _store(self, done: Sequence[tuple[Piece, Vector]], state: _Round) -> None:
         self._index.put_vectors([(point, vector) for piece, vector in done for _, point in piece.points])

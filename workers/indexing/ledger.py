@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Engine, Row, and_, bindparam, case, delete, func, insert, null, or_, select, update
+from sqlalchemy import Engine, Row, and_, case, func, insert, null, or_, select, update
 
 from workers.contract import schema
-from workers.contract.schema import counters, documents, embeddings, meta, sources
+from workers.contract.schema import counters, documents, meta, sources
 from workers.contract.states import State
+from workers.indexing.cache import EmbeddingCache
 
 LEASE_S = 120.0
 RENEW_S = 30.0
@@ -100,6 +99,7 @@ class Ledger:
         self._engine = engine
         self._reading = schema.reading(engine)
         self._owner = owner
+        self.vectors = EmbeddingCache(engine, owner)
 
     # ------------------------------------------------------------------ one document
 
@@ -377,45 +377,6 @@ class Ledger:
                     reason=reason,
                 )
             )
-
-    def cached_vectors(self, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors of texts that were embedded before, by cache key."""
-        found: dict[str, NDArray[np.float32]] = {}
-        with self._reading.connect() as connection:
-            for start in range(0, len(keys), 500):
-                rows = connection.execute(
-                    select(embeddings.c.key, embeddings.c.vector).where(embeddings.c.key.in_(keys[start : start + 500]))
-                )
-                found |= {row.key: np.frombuffer(row.vector, dtype="<f4") for row in rows}
-        return found
-
-    def remember_vectors(self, vectors: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
-        """Keep vectors for every text that may come again, in any document."""
-        with self._engine.begin() as connection:
-            now = connection.scalar(select(schema.now(connection)))
-            rows = [{"k": key, "v": vector.astype("<f4").tobytes(), "t": now} for key, vector in vectors]
-            if not rows:
-                return
-            known = {
-                row.key
-                for start in range(0, len(rows), 500)
-                for row in connection.execute(
-                    select(embeddings.c.key).where(embeddings.c.key.in_([r["k"] for r in rows[start : start + 500]]))
-                )
-            }
-            fresh = {row["k"]: row for row in rows if row["k"] not in known}
-            if fresh:
-                statement = insert(embeddings).values(key=bindparam("k"), vector=bindparam("v"), used_at=bindparam("t"))
-                connection.execute(statement, list(fresh.values()))
-
-    def trim_vectors(self, most: int) -> int:
-        """Forget the longest unused vectors beyond ``most``; returns how many."""
-        with self._engine.begin() as connection:
-            count = connection.scalar(select(func.count()).select_from(embeddings)) or 0
-            if count <= most:
-                return 0
-            oldest = select(embeddings.c.key).order_by(embeddings.c.used_at).limit(count - most)
-            return connection.execute(delete(embeddings).where(embeddings.c.key.in_(oldest))).rowcount
 
     # ------------------------------------------------------------------ facts and figures
 

@@ -244,7 +244,7 @@ class Pipeline:
         if not points:
             return points
         keys = {point.id: self.space.cache_key(point.text) for point in points}
-        known: dict[str, Vector] = self.ledger.cached_vectors(list(keys.values()))
+        known: dict[str, Vector] = self.ledger.vectors.known(keys.values())
         return [replace(point, vector=known.get(keys[point.id])) for point in points]
 
     def _points(self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk]) -> list[Point]:

@@ -1,0 +1,146 @@
+"""The room beside the ledger: vectors by text, forgotten by last use, and one flight per text at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from workers.contract import schema
+from workers.indexing import cache as module
+from workers.indexing.cache import EmbeddingCache, flights, vectors
+
+
+def key(name: object) -> str:
+    return hashlib.sha256(str(name).encode()).hexdigest()
+
+
+def unit(*values: float) -> np.ndarray:
+    vector = np.array(values, dtype=np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def cache(engine):
+    return EmbeddingCache(engine, "one")
+
+
+def age(cache: EmbeddingCache, table, column, **ages: float) -> None:
+    with cache._room().begin() as connection:
+        for name, at in ages.items():
+            connection.execute(update(table).where(table.c.key == bytes.fromhex(key(name))).values({column: at}))
+
+
+def checkpoint(cache: EmbeddingCache) -> None:
+    """Move what is in the write-ahead log into the file."""
+    with cache._room().connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def test_a_vector_comes_back_with_its_direction_and_twice_is_once(cache):
+    vector = np.random.default_rng(1).standard_normal(1536).astype(np.float32) * 40
+
+    cache.remember([(key("k"), vector), (key("k"), vector)])
+    cache.remember([(key("k"), unit(1, 0))])
+
+    found = cache.known([key("k"), key("unknown")])
+    assert list(found) == [key("k")]
+    assert float(found[key("k")] @ unit(*vector)) > 0.99999
+    assert np.linalg.norm(found[key("k")]) == pytest.approx(1, abs=1e-3)
+    assert cache.size()[0] == 1
+
+
+def test_a_ledger_that_is_thrown_away_leaves_the_vectors(cache, engine, tmp_path):
+    cache.remember([(key("k"), unit(1, 2))])
+    engine.dispose()
+    for file in tmp_path.glob("ledger.db*"):
+        file.unlink()
+
+    again = EmbeddingCache(schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db"), "two")
+
+    assert list(again.known([key("k")])) == [key("k")]
+
+
+def test_the_longest_unused_are_forgotten_first_and_a_use_counts(cache, monkeypatch):
+    cache.remember([(key(n), unit(1, n)) for n in range(5)])
+    age(cache, vectors, "used_at", **{str(n): 1000.0 + n for n in range(5)})
+
+    cache.known([key(0)])  # the oldest is used again
+
+    assert cache.trim(2, 1 << 30) == 3
+    assert set(cache.known([key(n) for n in range(5)])) == {key(0), key(4)}
+
+
+def test_a_use_shortly_after_the_last_writes_nothing(cache):
+    cache.remember([(key("k"), unit(1, 1))])
+    with schema.reading(cache._room()).connect() as connection:
+        before = connection.exec_driver_sql("PRAGMA data_version").scalar()
+        EmbeddingCache(cache._ledger, "two").known([key("k")])
+        assert connection.exec_driver_sql("PRAGMA data_version").scalar() == before
+
+
+def test_the_room_is_bounded_in_bytes_too_and_its_file_shrinks(cache, tmp_path):
+    cache.remember([(key(n), np.ones(4096, dtype=np.float32)) for n in range(500)])
+    checkpoint(cache)
+    full = (tmp_path / "vectors.db").stat().st_size
+    assert cache.size()[1] >= 500 * 8192
+
+    cache.trim(10_000, 100_000)
+    checkpoint(cache)
+
+    assert cache.size()[1] <= 100_000
+    assert (tmp_path / "vectors.db").stat().st_size < full / 4
+
+
+def test_two_workers_never_fetch_one_text_at_once(cache, engine):
+    other = EmbeddingCache(engine, "two")
+
+    first = cache.claim([key("a"), key("b")])
+    second = other.claim([key("b"), key("c")])
+    assert (first.ours, second.ours) == ({key("a"), key("b")}, {key("c")})
+    assert second.elsewhere == {key("b")}
+
+    cache.remember([(key("b"), unit(3, 4))])
+    third = other.claim([key("b")])
+    assert not third.ours
+    assert list(third.known) == [key("b")]
+
+    cache.release([key("a")])
+    assert other.claim([key("a")]).ours == {key("a")}
+
+
+def test_what_a_dead_worker_was_fetching_is_free_when_its_lease_ends(cache, engine):
+    cache.claim([key("a")])
+    other = EmbeddingCache(engine, "two")
+    assert not other.claim([key("a")]).ours
+
+    age(cache, flights, "until", a=1.0)
+
+    assert other.claim([key("a")]).ours == {key("a")}
+
+
+def test_the_same_texts_claimed_by_many_threads_at_once_belong_to_one_each(engine):
+    keys = [key(n) for n in range(module.PAGE + 20)]
+    won: list[str] = []
+
+    def run(number: int) -> None:
+        won.extend(EmbeddingCache(engine, f"w{number}").claim(keys).ours)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(won) == sorted(keys)
