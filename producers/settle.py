@@ -1,26 +1,69 @@
-"""Decides when a changed path has come to rest.  Pure: clock and stat are arguments."""
+"""Decides when a changed path has come to rest.  Pure: clock and stat are arguments.
+
+| sign     | said by                                  | waits for     | content may have been written |
+|----------|------------------------------------------|---------------|-------------------------------|
+| CLOSED   | closed after writing                     | a blink       | yes                           |
+| NAMED    | moved, deleted, a new directory          | a blink       | no: size, times or inode tell |
+| CREATED  | a new file, perhaps still being written  | quiet         | no                            |
+| WRITTEN  | modified                                 | quiet         | yes                           |
+| TOLD     | times or permissions (cp -p, unzip)      | what it did   | no                            |
+
+A wrong guess is harmless: the index worker looks twice.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 Seen = tuple[int, ...] | None
+
+FIRST_REST_S = 0.25
+REMEMBERED = 10_000
+
+
+class Sign(Enum):
+    """What an event says of a path."""
+
+    CLOSED = "closed"
+    NAMED = "named"
+    CREATED = "created"
+    WRITTEN = "written"
+    TOLD = "told"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A path to look at; ``written``: its content may have changed even if size and times have not."""
+
+    path: bytes
+    written: bool
 
 
 @dataclass(slots=True)
 class _Waiting:
     since: float
-    quiet_from: float
+    due: float
     quiet: float
+    written: bool
     seen: Seen
+
+
+@dataclass(slots=True)
+class _Rest:
+    """When a path was last passed on, and how long it has to rest before it is passed on again."""
+
+    at: float
+    gap: float
 
 
 class Settler:
     """Paths wait here until they have been quiet for long enough, but never longer than ``longest``.
 
-    A file that was closed after writing, or renamed into place, is as good as finished; anything else may go on.
-    A wrong guess is harmless: the index worker looks twice.
+    A file that is saved again and again is passed on ever more rarely, at the rarest every ``busiest`` seconds: a log
+    that is opened, appended to and closed ten times a second must not be indexed ten times a second.
     """
 
     def __init__(
@@ -29,43 +72,88 @@ class Settler:
         closed: float,
         quiet: float,
         longest: float,
+        busiest: float,
         clock: Callable[[], float],
         stat: Callable[[bytes], Seen],
     ) -> None:
-        self._closed, self._quiet, self._longest = closed, quiet, longest
+        self._closed, self._quiet, self._longest, self._busiest = closed, quiet, longest, busiest
         self._clock, self._stat = clock, stat
         self._waiting: dict[bytes, _Waiting] = {}
+        self._due: list[tuple[float, bytes]] = []  # a heap; entries whose time is not the path's own are stale
+        self._rests: dict[bytes, _Rest] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def touch(self, path: bytes, *, finished: bool) -> None:
-        """Something happened at ``path``; ``finished``: it was closed or renamed into place."""
+    def touch(self, path: bytes, sign: Sign) -> None:
+        """Note that something happened at ``path``."""
         now = self._clock()
-        quiet = self._closed if finished else self._quiet
         known = self._waiting.get(path)
-        since = known.since if known else now
-        self._waiting[path] = _Waiting(since, now, quiet, self._stat(path))
+        quiet = self._closed if sign in (Sign.CLOSED, Sign.NAMED, Sign.TOLD) else self._quiet
+        if known is not None and sign is Sign.TOLD:
+            quiet = known.quiet
+        written = sign in (Sign.CLOSED, Sign.WRITTEN) or (known is not None and known.written)
+        since = known.since if known is not None else now
+        self._wait(path, _Waiting(since, 0.0, quiet, written, self._stat(path)), now)
 
-    def settled(self) -> list[bytes]:
-        """Return, and forget, the paths that have come to rest."""
+    def again(self, settled: Settled) -> None:
+        """Take back a path that could not be dealt with; it waits for a while."""
         now = self._clock()
-        done: list[bytes] = []
-        for path, waiting in list(self._waiting.items()):
-            overdue = now - waiting.since >= self._longest
-            if not overdue and now - waiting.quiet_from < waiting.quiet:
+        if settled.path not in self._waiting:
+            self._wait(settled.path, _Waiting(now, 0.0, self._quiet, settled.written, self._stat(settled.path)), now)
+
+    def settled(self, limit: int | None = None) -> list[Settled]:
+        """Return, and forget, the paths that have come to rest.
+
+        One that has waited too long is returned as it is; if it is still changing, it goes on waiting as well.
+        """
+        now = self._clock()
+        done: list[Settled] = []
+        while self._due and self._due[0][0] <= now and (limit is None or len(done) < limit):
+            due, path = heapq.heappop(self._due)
+            waiting = self._waiting.get(path)
+            if waiting is None or waiting.due != due:
                 continue
             seen = self._stat(path)
+            overdue = now >= waiting.since + self._longest
             if seen != waiting.seen and not overdue:
-                waiting.seen, waiting.quiet_from, waiting.quiet = seen, now, self._quiet
+                waiting.seen, waiting.quiet = seen, self._quiet
+                self._wait(path, waiting, now)
                 continue
-            done.append(path)
+            done.append(Settled(path, waiting.written))
             del self._waiting[path]
+            self._rested(path, now)
+            if seen != waiting.seen:
+                self._wait(path, _Waiting(now, 0.0, self._quiet, waiting.written, seen), now)
         return done
 
     def next_due(self) -> float | None:
         """Return the seconds until the next path may have settled; None: nothing waits."""
-        if not self._waiting:
-            return None
-        now = self._clock()
-        return max(0.0, min(w.quiet_from + w.quiet - now for w in self._waiting.values()))
+        while self._due and self._stale(*self._due[0]):
+            heapq.heappop(self._due)
+        return max(0.0, self._due[0][0] - self._clock()) if self._due else None
+
+    def _wait(self, path: bytes, waiting: _Waiting, now: float) -> None:
+        rest = self._rests.get(path)
+        earliest = rest.at + rest.gap if rest is not None else now
+        waiting.due = min(max(now + waiting.quiet, earliest), waiting.since + self._longest)
+        if waiting.due < now:
+            waiting.due = now
+        self._waiting[path] = waiting
+        heapq.heappush(self._due, (waiting.due, path))
+        if len(self._due) > 1000 + 4 * len(self._waiting):
+            self._due = [(each.due, name) for name, each in self._waiting.items()]
+            heapq.heapify(self._due)
+
+    def _stale(self, due: float, path: bytes) -> bool:
+        waiting = self._waiting.get(path)
+        return waiting is None or waiting.due != due
+
+    def _rested(self, path: bytes, now: float) -> None:
+        """The rest doubles while looks follow one another closely, and is forgotten after a calm time."""
+        rest = self._rests.pop(path, None)
+        busy = rest is not None and now - rest.at <= 4 * rest.gap
+        gap = min(self._busiest, 2 * rest.gap if busy and rest is not None else FIRST_REST_S)
+        self._rests[path] = _Rest(now, gap)
+        while len(self._rests) > REMEMBERED:
+            del self._rests[next(iter(self._rests))]  # the one passed on longest ago

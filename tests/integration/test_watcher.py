@@ -2,84 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
-import threading
-import time
 
 import pytest
 from sqlalchemy import select
 
 from producers import held
-from producers.roots import MARKER, Root
-from producers.settings import WatcherSettings
-from producers.watch import Watcher
-from workers.contract import intake, schema
-from workers.contract.schema import documents, processes, sources
+from producers.roots import MARKER
+from tests.support.following import Following
+from workers.contract.schema import processes
 from workers.contract.states import State
-from workers.indexing.ledger import Indexed, Ledger
-
-
-class Following:
-    """A watcher in a thread, and the questions that tests ask of its ledger."""
-
-    def __init__(self, home, **settings) -> None:
-        self.root = home / "docs"
-        self.root.mkdir(exist_ok=True)
-        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
-        self.settings = WatcherSettings(**({"settle_quiet": 0.2, "brake_count": 20} | settings))
-        self.hinted: list[str] = []
-        self.watcher: Watcher | None = None
-        self.thread: threading.Thread | None = None
-
-    def start(self):
-        root = Root("docs", self.root)
-        self.watcher = Watcher(self.settings, [root], self.engine, lambda ids, _bulk: self.hinted.extend(ids))
-        self.thread = threading.Thread(target=self.watcher.run, daemon=True)
-        self.thread.start()
-        self.until(lambda: self.source().scanned_at is not None)
-        return self
-
-    def stop(self) -> None:
-        if self.watcher is not None:
-            self.watcher.stop()
-            self.thread.join(5)
-            assert not self.thread.is_alive()
-
-    def rows(self):
-        with self.engine.connect() as connection:
-            return {row.path: row for row in connection.execute(select(documents))}
-
-    def wanted(self) -> set[str]:
-        return {path for path, row in self.rows().items() if row.wanted == "present" and row.state != State.HELD}
-
-    def source(self):
-        with self.engine.connect() as connection:
-            return connection.execute(select(sources)).one()
-
-    def until(self, condition, seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (sorted(self.rows()), self.source())
-            time.sleep(0.01)
-
-    def index_all(self) -> None:
-        """What index workers would do."""
-        ledger = Ledger(self.engine, "worker")
-        for row in self.rows().values():
-            claim = ledger.claim(row.id, "r")
-            if claim is not None:
-                done = State.READY if claim.wanted == "present" else State.DELETED
-                ledger.commit(claim, Indexed(done, "v", "r", "c", chunks=1))
 
 
 @pytest.fixture
 def following(tmp_path):
     following = Following(tmp_path)
     yield following
-    following.stop()
-    following.engine.dispose()
+    following.close()
 
 
 def test_what_is_there_at_the_start_and_what_comes_later_is_noticed(following):
@@ -183,26 +122,6 @@ def test_a_second_start_over_unchanged_files_writes_nothing(following):
     assert following.hinted == []
 
 
-def test_an_empty_folder_in_the_place_of_the_root_deletes_nothing_and_raises_an_alarm(following, tmp_path):
-    for number in range(5):
-        (following.root / f"{number}.txt").write_text("x")
-    following.start()
-    following.root.rename(tmp_path / "unmounted")
-    following.root.mkdir()
-
-    following.until(lambda: following.source().alarm is not None)
-    time.sleep(1)
-    assert len(following.wanted()) == 5
-    assert "Nothing is deleted" in following.source().alarm
-
-    following.root.rmdir()
-    (tmp_path / "unmounted").rename(following.root)
-    following.until(lambda: following.source().alarm is None)
-    (following.root / "after.txt").write_text("x")
-    following.until(lambda: "after.txt" in following.wanted())
-    assert len(following.wanted()) == 6
-
-
 def test_a_mass_deletion_is_held_until_somebody_decides(following):
     for number in range(60):
         (following.root / f"{number}.txt").write_text("x")
@@ -279,53 +198,10 @@ def test_twins_in_composed_and_decomposed_unicode_are_one_document_that_does_not
     following.start()
     before = following.rows()
 
-    following.watcher._scan_everything()
-    time.sleep(0.6)
+    following.scan()
 
     assert following.rows() == before
     assert following.wanted() == {"caf\u00e9.txt"}
-
-
-def test_an_overflow_of_the_kernels_queue_leads_to_a_scan(following):
-    following.start()
-    before = following.source().scanned_at
-    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed; filesystem events were lost")
-
-    following.until(lambda: following.source().scanned_at > before)
-
-
-def test_a_dead_observer_is_replaced_and_nothing_is_missed(following):
-    following.start()
-    following.watcher._followed["docs"].observer.stop()
-    (following.root / "a.txt").write_text("x")
-
-    following.until(lambda: "a.txt" in following.wanted())
-    (following.root / "b.txt").write_text("x")
-    following.until(lambda: "b.txt" in following.wanted())
-
-
-def test_an_exception_in_the_handler_ends_in_a_scan_and_not_in_silence(following, monkeypatch):
-    from producers.watch import Handler
-
-    following.start()
-    with monkeypatch.context() as patch:
-        patch.setattr(Handler, "_put", lambda *_a, **_k: 1 / 0)
-        (following.root / "a.txt").write_text("x")
-        following.until(lambda: "a.txt" in following.wanted())
-
-
-def test_a_folder_that_may_not_be_read_for_a_while_loses_nothing(following):
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    (following.root / "closed").mkdir()
-    (following.root / "closed" / "a.txt").write_text("x")
-    following.start()
-    (following.root / "closed").chmod(0)
-    following.watcher._scan_everything()
-    time.sleep(0.6)
-
-    assert following.wanted() == {"closed/a.txt"}
-    (following.root / "closed").chmod(0o755)
 
 
 def test_the_marker_is_placed_once_and_is_no_document(following):
@@ -357,36 +233,3 @@ def test_two_watchers_of_one_folder_make_one_document(following, tmp_path):
     assert len(following.rows()) == 1
     other.stop()
     other.engine.dispose()
-
-
-def test_the_ledger_being_busy_only_delays(following, monkeypatch):
-    from sqlalchemy.exc import OperationalError
-
-    following.start()
-    observe, failed = intake.observe, []
-
-    def busy(engine, batch):
-        if len(failed) < 2:
-            failed.append(1)
-            raise OperationalError("busy", {}, Exception())
-        return observe(engine, batch)
-
-    monkeypatch.setattr(intake, "observe", busy)
-    (following.root / "a.txt").write_text("x")
-
-    following.until(lambda: "a.txt" in following.wanted())
-    assert len(failed) == 2
-
-
-def test_the_whole_root_deleted_and_made_again_is_followed_again(following):
-    (following.root / "a.txt").write_text("x")
-    following.start()
-    marker = (following.root / MARKER).read_bytes()
-    shutil.rmtree(following.root)
-    following.until(lambda: following.source().alarm is not None)
-    following.root.mkdir()
-    (following.root / MARKER).write_bytes(marker)
-    (following.root / "b.txt").write_text("x")
-
-    following.until(lambda: following.source().alarm is None)
-    following.until(lambda: following.wanted() == {"b.txt"})

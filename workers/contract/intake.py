@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Engine, cast, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Engine, cast, collate, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -193,8 +193,41 @@ def _record_absence(connection: Connection, known: Any, seen: Observation) -> bo
     return True
 
 
-def known_files(engine: Engine, source: str) -> Iterable[tuple[str, bytes, Stat | None, str, str]]:
-    """Yield (path, raw path, stat when last noticed, wanted, state) of every document of ``source``, in pages."""
+class Remembered(NamedTuple):
+    """What the ledger remembers of one path: what a scan compares with what is there.
+
+    A row as the database gives it, because a scan of unchanged files makes one for each and nothing else.
+    """
+
+    path: str
+    raw_path: bytes
+    size: int | None
+    mtime_ns: int | None
+    inode: int | None
+    wanted: str  # present | absent
+    state: str
+    reason: str | None  # wanted absent: by which rule it is skipped; wanted present: why it is kept
+
+    @property
+    def present(self) -> bool:
+        """True when the document should be there."""
+        return self.wanted == "present"
+
+    @property
+    def stat(self) -> Stat | None:
+        """The file as it was when last noticed."""
+        if self.size is None or self.mtime_ns is None or self.inode is None:
+            return None
+        return Stat(self.size, self.mtime_ns, self.inode)
+
+
+def remembered(engine: Engine, source: str, below: str = "", *, page: int = 2000) -> Iterator[Remembered]:
+    """Yield every document of ``source`` at or below the path ``below``, in the order of their paths' code points.
+
+    In pages, each a short read of its own: a scan that takes minutes holds up nobody.
+    """
+    # Code point order is byte order in UTF-8 and SQLite's own; a PostgreSQL locale would sort otherwise.
+    path = collate(documents.c.path, "C") if engine.dialect.name == "postgresql" else documents.c.path
     columns = (
         documents.c.path,
         documents.c.raw_path,
@@ -203,42 +236,24 @@ def known_files(engine: Engine, source: str) -> Iterable[tuple[str, bytes, Stat 
         documents.c.seen_inode,
         documents.c.wanted,
         documents.c.state,
+        documents.c.absent_reason,
     )
-    query = select(*columns).where(documents.c.source == source)
-    with schema.reading(engine).connect() as connection:
-        for row in connection.execution_options(yield_per=2000).execute(query):
-            stat = None if row.seen_size is None else Stat(row.seen_size, row.seen_mtime_ns, row.seen_inode)
-            yield row.path, row.raw_path, stat, row.wanted, row.state
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A document that should be there, as it was when last noticed."""
-
-    path: str
-    raw_path: bytes
-    stat: Stat | None
-
-
-def known_below(engine: Engine, source: str, path: str) -> list[Known]:
-    """Return the present documents at ``path`` and, if it was a directory, below it."""
-    here = documents.c.path == path
-    # A range, not LIKE: names may hold % and _, and a range uses the index. "0" follows "/" in every encoding.
-    below = (documents.c.path >= path + "/") & (documents.c.path < path + "0")
-    columns = (documents.c.path, documents.c.raw_path, documents.c.seen_size, documents.c.seen_mtime_ns)
-    query = select(*columns, documents.c.seen_inode).where(
-        documents.c.source == source, here | below, documents.c.wanted == "present", documents.c.state != State.HELD
-    )
-    with schema.reading(engine).connect() as connection:
-        rows = connection.execute(query).all()
-    return [
-        Known(
-            row.path,
-            row.raw_path,
-            None if row.seen_size is None else Stat(row.seen_size, row.seen_mtime_ns, row.seen_inode),
-        )
-        for row in rows
-    ]
+    mine = select(*columns).where(documents.c.source == source)
+    after = ""
+    if below:
+        with schema.reading(engine).connect() as connection:
+            here = connection.execute(mine.where(path == below)).all()
+        yield from map(Remembered._make, here)
+        after = below + "/"
+        # A range, not LIKE: names may hold % and _, and a range uses the index. "0" follows "/".
+        mine = mine.where(path < below + "0")
+    while True:
+        with schema.reading(engine).connect() as connection:
+            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).all()
+        yield from map(Remembered._make, rows)
+        if len(rows) < page:
+            return
+        after = rows[-1].path
 
 
 def count_present(engine: Engine, source: str) -> int:

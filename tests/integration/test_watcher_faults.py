@@ -1,0 +1,380 @@
+"""Everything that can happen to a watched folder, done to one: each test injects one fault and then asks the ledger."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from producers import held, scan
+from producers.events import Handler
+from producers.ignore import IgnoreRules
+from producers.roots import MARKER
+from producers.settle import Sign
+from tests.support.following import Following, as_nobody
+from workers.contract import intake
+from workers.contract.states import State
+
+
+@pytest.fixture
+def following(tmp_path):
+    following = Following(tmp_path)
+    yield following
+    following.close()
+
+
+def fill(following: Following, count: int) -> None:
+    for number in range(count):
+        (following.root / f"{number}.txt").write_text("x")
+
+
+# ---------------------------------------------------------------------------- the kernel's events
+
+
+def test_an_overflow_of_the_kernels_queue_leads_to_a_scan(following):
+    for name in ("a.txt", "b.txt"):
+        (following.root / name).write_text("x")
+    following.start()
+    (emitter,) = following.follower.lookout._stream._observer.emitters
+    before = following.scanned_at()
+
+    with emitter._inotify._lock:  # nothing is read while this is held
+        with open("/proc/sys/fs/inotify/max_queued_events") as file:
+            limit = int(file.read())
+        for _ in range(limit // 2 + 1000):  # two names in turn, because the kernel joins equal events
+            os.utime(following.root / "a.txt")
+            os.utime(following.root / "b.txt")
+        (following.root / "lost.txt").write_text("its event found no room")
+
+    following.until(lambda: "lost.txt" in following.wanted())
+    assert following.scanned_at() > before
+
+
+def test_directories_that_get_no_watch_are_polled_and_an_alarm_names_the_limit(tmp_path, monkeypatch):
+    from watchdog.observers.inotify_c import InotifyFD
+
+    following = Following(tmp_path, polling_interval=0.3)
+    add = InotifyFD._add_callback
+
+    def full(self, path, *rest):
+        if path.endswith(b"/deep"):
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+        return add(self, path, *rest)
+
+    monkeypatch.setattr(InotifyFD, "_add_callback", full)
+    monkeypatch.setattr("producers.lookout.BLIND_CHECK_S", 0.1)
+    monkeypatch.setattr("producers.lookout.RETRY_WATCH_S", 4.0)
+    (following.root / "deep").mkdir()
+    try:
+        following.start()
+        following.until(lambda: "max_user_watches" in following.alarm())
+        (following.root / "deep" / "a.txt").write_text("x")
+        following.until(lambda: "deep/a.txt" in following.wanted())
+
+        monkeypatch.setattr(InotifyFD, "_add_callback", add)  # somebody has raised the limit
+        following.until(lambda: not following.alarm())
+        assert not following.follower.polling
+    finally:
+        following.close()
+
+
+def test_a_root_that_gets_no_watch_at_all_is_polled(tmp_path, monkeypatch):
+    from watchdog.observers.inotify_c import InotifyFD
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(InotifyFD, "_add_callback", full)
+    following = Following(tmp_path, polling_interval=0.3)
+    try:
+        following.start()
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: "a.txt" in following.wanted())
+        assert "max_user_watches" in following.alarm()
+    finally:
+        following.close()
+
+
+def test_a_folder_that_sends_no_events_is_found_out_by_the_probe_and_polled(tmp_path, monkeypatch):
+    monkeypatch.setattr(Handler, "on_any_event", lambda *_: None)
+    following = Following(tmp_path, polling_interval=0.3, probe_wait=0.3)
+    try:
+        following.start()
+        following.until(lambda: "sends no events" in following.alarm())
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: "a.txt" in following.wanted())
+    finally:
+        following.close()
+
+
+def test_events_that_come_no_more_are_missed_by_the_heartbeat_and_asked_for_anew(tmp_path, monkeypatch):
+    following = Following(tmp_path, probe_wait=0.3, probe_interval=0.3)
+    try:
+        following.start()
+        following.until(lambda: following.follower.lookout._proved)
+        stream = following.follower.lookout._stream
+        with monkeypatch.context() as patch:
+            patch.setattr(Handler, "on_any_event", lambda *_: None)
+            (following.root / "a.txt").write_text("x")
+            following.until(lambda: "a.txt" in following.wanted())
+        assert following.follower.lookout._stream is not stream
+    finally:
+        following.close()
+
+
+@pytest.mark.parametrize("thread", ["observer", "reader", "emitter"])
+def test_a_dead_thread_is_noticed_and_nothing_is_missed(following, thread):
+    following.start()
+    observer = following.follower.lookout._stream._observer
+    (emitter,) = observer.emitters
+    {"observer": observer, "reader": observer._inotify_fd, "emitter": emitter}[thread].stop()
+    (following.root / "a.txt").write_text("x")
+
+    following.until(lambda: "a.txt" in following.wanted())
+    following.until(lambda: following.follower.lookout._stream._observer is not observer)
+    (following.root / "b.txt").write_text("x")
+    following.until(lambda: "b.txt" in following.wanted())
+
+
+def test_an_exception_in_the_handler_ends_in_a_scan_and_not_in_silence(following, monkeypatch):
+    following.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Handler, "_note", lambda *_a, **_k: 1 / 0)
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: "a.txt" in following.wanted())
+
+    (following.root / "b.txt").write_text("x")
+    following.until(lambda: "b.txt" in following.wanted())
+
+
+def test_trouble_with_one_folder_does_not_end_the_watching(following, monkeypatch):
+    following.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("producers.follow.look", lambda *_: 1 / 0)
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: following.follower._not_before > time.monotonic())
+
+    following.until(lambda: "a.txt" in following.wanted())
+
+
+# ---------------------------------------------------------------------------- what cannot be read
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("place", ["folder", "file"])
+def test_what_cannot_be_looked_at_is_not_gone(following, monkeypatch, number, place):
+    (following.root / "sub").mkdir()
+    for name in ("sub/a.txt", "b.txt"):
+        (following.root / name).write_text("x")
+    following.start()
+
+    def failing(name: str):
+        function = getattr(os, name)
+
+        def call(path, *words, **options):
+            if os.fsencode(path).endswith(b"/sub" if place == "folder" else b"a.txt"):
+                raise OSError(number, os.strerror(number))
+            return function(path, *words, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "lstat"):
+            patch.setattr(scan.os, name, failing(name))
+        following.follower.hear(b"sub/a.txt" if place == "file" else b"sub", Sign.NAMED)
+        following.scan()
+        assert following.wanted() == {"sub/a.txt", "b.txt"}
+
+    assert following.wanted() == {"sub/a.txt", "b.txt"}
+
+
+def test_a_directory_that_may_not_be_listed_is_unknown_and_not_empty():
+    with tempfile.TemporaryDirectory() as home:  # tmp_path itself is closed to anybody else
+        Path(home).chmod(0o755)
+        closed = Path(home) / "closed"
+        closed.mkdir()
+        (closed / "a.txt").write_text("x")
+        closed.chmod(0)
+        scanned, rules = scan.Scanned(), IgnoreRules(Path(home))
+        with as_nobody():
+            assert list(scan.walk(Path(home), b"", rules, scanned)) == []
+        assert scanned.unreadable == ["closed"]
+        assert scanned.unknown("closed/a.txt")
+        closed.chmod(0o755)
+        assert [found.path for found in scan.walk(Path(home), b"", rules, scan.Scanned())] == ["closed/a.txt"]
+
+
+# ---------------------------------------------------------------------------- the root
+
+
+def test_an_empty_folder_in_the_place_of_the_root_deletes_nothing_and_raises_an_alarm(following, tmp_path):
+    fill(following, 5)
+    following.start()
+    following.root.rename(tmp_path / "unmounted")
+    following.root.mkdir()
+
+    following.until(following.alarm)
+    assert "Nothing is deleted" in following.alarm()
+    assert MARKER in following.alarm()
+    following.until(lambda: following.follower.dirty == 0)
+    assert len(following.wanted()) == 5
+
+    following.root.rmdir()
+    (tmp_path / "unmounted").rename(following.root)
+    following.until(lambda: not following.alarm())
+    (following.root / "after.txt").write_text("x")
+    following.until(lambda: "after.txt" in following.wanted())
+    assert len(following.wanted()) == 6
+
+
+def test_a_watcher_that_starts_over_an_empty_folder_believes_nothing(following, tmp_path):
+    fill(following, 5)
+    following.start()
+    following.stop()
+    following.root.rename(tmp_path / "unmounted")
+    following.root.mkdir()
+    following.start(scanned=False)
+
+    following.until(following.alarm)
+    assert not (following.root / MARKER).exists()
+    assert len(following.wanted()) == 5
+
+
+def test_the_whole_root_deleted_and_made_again_is_followed_again(following):
+    (following.root / "a.txt").write_text("x")
+    following.start()
+    marker = (following.root / MARKER).read_bytes()
+    shutil.rmtree(following.root)
+    following.until(following.alarm)
+    assert following.wanted() == {"a.txt"}
+    following.root.mkdir()
+    (following.root / MARKER).write_bytes(marker)
+    (following.root / "b.txt").write_text("x")
+
+    following.until(lambda: not following.alarm())
+    following.until(lambda: following.wanted() == {"b.txt"})
+    (following.root / "c.txt").write_text("x")
+    following.until(lambda: following.wanted() == {"b.txt", "c.txt"})
+
+
+def test_a_folder_that_cannot_be_written_is_known_by_its_place(following, tmp_path, monkeypatch):
+    monkeypatch.setattr("producers.folder.place_marker", lambda _path: None)
+    fill(following, 5)
+    following.start()
+    following.root.rename(tmp_path / "unmounted")
+    following.root.mkdir()
+
+    following.until(lambda: "another disk or folder has taken its place" in following.alarm())
+    assert len(following.wanted()) == 5
+
+
+# ---------------------------------------------------------------------------- the ledger
+
+
+def test_the_ledger_being_locked_only_delays(tmp_path):
+    following = Following(tmp_path, busy_timeout_s=0.1)
+    try:
+        following.start()
+        holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        (following.root / "a.txt").write_text("x")
+        following.until(lambda: following.follower._not_before > time.monotonic())
+        assert following.follower.dirty > 0
+        holder.execute("ROLLBACK")
+        holder.close()
+
+        following.until(lambda: "a.txt" in following.wanted())
+    finally:
+        following.close()
+
+
+def test_a_full_disk_under_the_ledger_only_delays(following):
+    limit = {"pages": 1}
+
+    @event.listens_for(following.engine, "begin")
+    def full(connection):
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {limit['pages']}")
+
+    limit["pages"] = 1 << 30
+    following.start()
+    with following.engine.connect() as connection:
+        limit["pages"] = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    for number in range(300):
+        (following.root / (f"{number}" * 60)).write_text("x")
+    following.until(lambda: following.follower._not_before > time.monotonic())
+    assert following.follower.dirty > 0
+
+    limit["pages"] = 1 << 30
+    following.until(lambda: len(following.wanted()) == 300)
+
+
+def test_a_deletion_that_the_ledger_cannot_take_is_decided_again(following, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    (following.root / "a.txt").write_text("x")
+    following.start()
+    observe, failed = intake.observe, []
+
+    def busy(engine, batch):
+        if len(failed) < 2:
+            failed.append(1)
+            raise OperationalError("busy", {}, Exception())
+        return observe(engine, batch)
+
+    monkeypatch.setattr(intake, "observe", busy)
+    (following.root / "a.txt").unlink()
+
+    following.until(lambda: following.wanted() == set())
+    assert len(failed) == 2
+
+
+# ---------------------------------------------------------------------------- the brake
+
+
+def test_a_rejected_deletion_of_files_that_stay_away_is_held_again_and_never_decided_without_a_person(following):
+    fill(following, 60)
+    following.start()
+    following.index_all()
+    for number in range(40):
+        (following.root / f"{number}.txt").unlink()
+    following.until(lambda: len(held.held(following.engine)) == 40)
+    held.reject(following.engine)
+    assert len(following.wanted()) == 60
+
+    following.scan()
+
+    following.until(lambda: len(held.held(following.engine)) == 40)
+    following.until(lambda: "upwell held approve" in following.alarm())
+
+
+def test_a_held_document_whose_file_is_back_waits_for_nobody(following):
+    fill(following, 60)
+    following.start()
+    following.index_all()
+    for number in range(40):
+        (following.root / f"{number}.txt").unlink()
+    following.until(lambda: len(held.held(following.engine)) == 40)
+    fill(following, 60)
+
+    following.until(lambda: not held.held(following.engine))
+    following.until(lambda: not following.alarm())
+    assert {row.state for row in following.rows().values()} <= {State.QUEUED, State.READY}
+
+
+def test_moving_a_folder_of_any_size_is_no_mass_deletion(following, monkeypatch):
+    (following.root / "old").mkdir()
+    for number in range(200):
+        (following.root / "old" / f"{number}.txt").write_text(str(number))
+    following.start()
+    following.index_all()
+    (following.root / "old").rename(following.root / "new")
+
+    following.until(lambda: following.wanted() == {f"new/{number}.txt" for number in range(200)})
+    assert not following.alarm()
