@@ -50,6 +50,10 @@ def _listen(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
                 piece = _text(event.data)
                 shown += piece
                 print("\n".join(clean(line) for line in piece.split("\n")), end="", flush=True)
+            case "restart":
+                if shown:
+                    print()
+                shown = ""
             case "error":
                 raise CliError(_fault(event.data))
             case "done" if isinstance(event.data, dict):
@@ -71,6 +75,13 @@ def _fault(data: Any) -> str:
 
 
 def _remarks(answer: dict[str, Any]) -> None:
+    if answer.get("question"):
+        remark(f"upwell: understood as: {clean(answer['question'])}")
+    for citation in answer.get("citations") or []:
+        if citation.get("reindexing"):
+            remark(f"upwell: [{citation.get('n')}] has changed since; it is being indexed again.")
+    if answer.get("note"):
+        remark(f"upwell: {clean(answer['note'])}")
     if answer.get("refused"):
         remark("upwell: nothing in the documents answers this. What is indexed: upwell documents list")
     elif answer.get("extractive") or answer.get("mode") == "extractive":

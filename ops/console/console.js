@@ -186,6 +186,7 @@ function showEvent(block) {
   const data = JSON.parse((lines.find((line) => line.startsWith("data: ")) || "data: {}").slice(6));
   if (event === "hits") showHits(data.hits || [], "");
   if (event === "delta") $("answer-text").append(data.text ?? "");
+  if (event === "restart") { $("answer-text").textContent = ""; $("answer-note").textContent = data.reason ?? ""; }
   if (event === "error") $("answer-note").textContent = data.message || "It failed.";
   if (event !== "done") return;
   $("answer-text").textContent = data.answer;

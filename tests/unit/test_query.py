@@ -4,72 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
-from workers.adapters.bm25 import query_vector
-from workers.errors import ChatUnavailable, EmbedderUnavailable, IndexUnavailable
-from workers.query.answer import REFUSAL, Answering
+from tests.support.answering import Away, Index, Near, ask, found
+from workers.errors import ChatUnavailable, IndexUnavailable
+from workers.query.answer import REFUSAL
 from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
 from workers.query.search import Hit, search
 from workers.query.sentences import sentences
-from workers.query.values import Found
 from workers.query.words import Terms
 from workers.query.written import Checked
-
-
-def found(number: int, content: str, **metadata) -> Found:
-    payload = {
-        "content": content,
-        "metadata": {"source": "docs", "path": f"{number}.md", "page": 3, "title": "T", **metadata},
-        "doc_id": f"d{number}",
-        "version": "v1",
-        "indexed_at": "2026-01-01T00:00:00Z",
-    }
-    return Found(f"p{number}", 1.0 / (number + 1), payload)
-
-
-class Index:
-    """Chunks in memory, found by shared words."""
-
-    def __init__(self, *contents: str, vectors: bool = True) -> None:
-        self.chunks = [found(number, content) for number, content in enumerate(contents)]
-        self.vectors = vectors
-        self.asked: list[tuple[bool, bool]] = []
-
-    def find(self, words, meaning, *, limit, filters, explain=False):
-        self.asked.append((words is not None, meaning is not None))
-        wanted = set(words.indices) if words is not None else set()
-        shared = [(len(wanted & set(query_vector(c.content).indices)), c) for c in self.chunks]
-        return [c for n, c in sorted(shared, key=lambda pair: (-pair[0], pair[1].id)) if n or meaning is not None][
-            :limit
-        ]
-
-    def rarity(self, tokens):
-        held = {token for c in self.chunks for token in query_vector(c.content).indices}
-        return {token: 2.0 for token in tokens if token in held} | {token: 5.0 for token in tokens if token not in held}
-
-    def has_vectors(self):
-        return self.vectors
-
-
-class Away:
-    """An embedding endpoint that is not there."""
-
-    def query(self, text):
-        raise EmbedderUnavailable("No answer from the embedding endpoint (UPWELL_EMBEDDINGS_URL).")
-
-    passages = query
-
-
-class Near:
-    """Every text has the same vector."""
-
-    def query(self, text):
-        return np.array([1.0, 0.0], dtype=np.float32)
-
-    def passages(self, texts):
-        return [self.query(text) for text in texts]
 
 
 class Chat:
@@ -85,11 +29,6 @@ class Chat:
         yield from self.pieces
         if self.error is not None:
             raise self.error
-
-
-def ask(index, chat=None, query="What is the boiler code?", embedder=None, **more):
-    answering = Answering(index=index, embedder=embedder or Away(), chat=chat, context_chars=4000, threshold=0.5)
-    return answering.answer(AnswerRequest(query=query), **more)
 
 
 def test_a_hybrid_search_uses_words_and_meaning():
@@ -162,12 +101,12 @@ def test_what_no_document_says_is_not_known():
 
 def test_a_written_answer_streams_and_cites_its_passages():
     events: list[tuple[str, dict]] = []
-    chat = Chat("The code ", "is 4711 [1]. ", "It is kept secret [2].")
+    chat = Chat("The code ", "is 4711 [1]. ", "It is a secret code [2].")
     answer = ask(
         Index("The boiler code is 4711.", "The code is a secret."), chat, emit=lambda e, d: events.append((e, d))
     )
 
-    assert answer["answer"] == "The code is 4711 [1]. It is kept secret [2]."
+    assert answer["answer"] == "The code is 4711 [1]. It is a secret code [2]."
     assert [c["n"] for c in answer["citations"]] == [1, 2]
     assert (answer["grounded"], answer["generated_by"]) == (True, "parrot")
     assert events[0][0] == "hits"
@@ -175,10 +114,11 @@ def test_a_written_answer_streams_and_cites_its_passages():
 
 
 def test_a_made_up_citation_never_leaves():
-    answer = ask(Index("The boiler code is 4711."), Chat("The code is 4711 [7]."))
+    answer = ask(Index("The boiler code is 4711."), Chat("The boiler code is 4711 [7]."))
 
-    assert "[7]" not in answer["answer"]
-    assert (answer["citations"], answer["grounded"]) == ([], False)
+    assert answer["answer"] == "The boiler code is 4711. [1]"  # the passage that says it was found
+    assert [c["n"] for c in answer["citations"]] == [1]
+    assert not answer["grounded"]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +182,9 @@ def test_sentences_are_found_in_prose_lists_and_chinese():
 
 
 def test_half_a_citation_is_not_shown_before_it_is_whole():
-    hit = Hit(found(0, "x"), [], None)
-    checked = Checked([hit])
+    checked = Checked([Hit(found(0, "The pump is red. The lid is blue."), [], None)])
 
-    assert "".join(checked.take(["It is so [", "1", "]. And", " more [1]."])).strip() == "It is so [1]. And more [1]."
+    given = list(checked.take(["The pump is red [", "1", "]. The lid", " is blue [1]."]))
+
+    assert given == ["The pump is red [1]. ", "The lid is blue [1]."]
     assert checked.cited == [1]

@@ -114,6 +114,6 @@ class ChatClient:
         if status in (400, 413, 422):
             return ChatMisconfigured(
                 f"{self._told} refuses the request ({status}). Does {self._model} (UPWELL_CHAT_MODEL) take"
-                " UPWELL_CHAT_TEMPERATURE, and as much text as UPWELL_ANSWER_CONTEXT_CHARS?"
+                " UPWELL_CHAT_TEMPERATURE, and as much text as UPWELL_ANSWER_CONTEXT_TOKENS?"
             )
         return ChatUnavailable(f"{self._told} answers {status}.", retry_after=retry_after(exc.response.headers))

@@ -92,6 +92,13 @@ class QdrantSearch:
                     found[token] = point.score / vector.values[vector.indices.index(token)]
         return found
 
+    def present(self, ids: Sequence[str]) -> frozenset[str]:
+        if not ids:
+            return frozenset()
+        with self._translated():
+            records = self._client.retrieve(self._collection, list(ids), with_payload=False, with_vectors=False)
+        return frozenset(str(record.id) for record in records)
+
     def has_vectors(self) -> bool:
         """A yes holds for a minute; a no is asked again each time, because the first vectors are on their way."""
         now = time.monotonic()

@@ -11,6 +11,7 @@ import structlog
 from workers.adapters.bm25 import query_vector
 from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
+from workers.query.conflicts import contradict
 from workers.query.ports import Embedder, SearchIndex
 from workers.query.relevance import UNRELATED, Weights, closeness, confidence
 from workers.query.search import Hit, SearchResult
@@ -52,17 +53,29 @@ class Statement:
         return _ITEM.sub("", " ".join(self.quote.split()))
 
 
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """What the documents say to a question: nothing when ``confidence`` is below the threshold."""
+
+    statements: tuple[Statement, ...]
+    confidence: float
+    differ: bool = False  # the statements contradict each other
+
+
 def extract(
     question: str, result: SearchResult, *, index: SearchIndex, embedder: Embedder, threshold: float
-) -> list[Statement]:
+) -> Extract:
     """Return the one to three statements that answer ``question``; none when nothing does."""
     tokens = query_vector(question).indices
     weights = Weights(index.rarity(tokens)) if result.hits else Weights({})
     candidates = _candidates(result.hits[:HITS_READ], weights)
     compared = _compared(candidates, result, embedder)
     if not compared or compared[0].confidence < threshold:
-        return []
-    return _chosen(compared, weights, threshold)
+        return Extract((), compared[0].confidence if compared else 0.0)
+    sides = _sides(question, compared, weights, threshold)
+    if sides:
+        return Extract((compared[0], *sides), compared[0].confidence, differ=True)
+    return Extract(tuple(_chosen(compared, weights, threshold)), compared[0].confidence)
 
 
 def _candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
@@ -123,6 +136,17 @@ def _chosen(compared: list[Statement], weights: Weights, threshold: float) -> li
             said.add(one.text)
             covered = covered | one.tokens
     return chosen
+
+
+def _sides(question: str, compared: Sequence[Statement], weights: Weights, threshold: float) -> list[Statement]:
+    """Return statements of other documents that answer as well and contradict the best one."""
+    best, sides = compared[0], list[Statement]()
+    for one in compared[1:]:
+        seen = {each.hit.found.doc_id for each in (best, *sides)}
+        as_good = one.confidence >= threshold and weights.coverage(one.tokens) >= weights.coverage(best.tokens) - 1e-6
+        if as_good and one.hit.found.doc_id not in seen and contradict(question, best.text, one.text):
+            sides.append(one)
+    return sides[: MOST_SENTENCES - 1]
 
 
 def _tokens(text: str) -> frozenset[int]:

@@ -69,14 +69,18 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
     from workers.adapters.qdrant_search import QdrantSearch
     from workers.query.answer import Answering
     from workers.query.embedder import QueryEmbedder
+    from workers.query.listening import Writer
+    from workers.query.standing import LedgerCatalogue
 
     index = QdrantSearch(settings, timeout=settings.query_timeout)
     endpoint = EmbeddingClient(settings, timeout=settings.query_embedding_timeout)
     answering = Answering(
         index=index,
         embedder=QueryEmbedder(endpoint, remembered=settings.query_cache),
-        chat=ChatClient(settings) if settings.chat_wanted else None,
-        context_chars=settings.answer_context_chars,
+        writer=Writer(ChatClient(settings), settings.chat_timeout) if settings.chat_wanted else None,
+        catalogue=LedgerCatalogue(settings.ledger_url.get_secret_value()),
+        context_tokens=settings.answer_context_tokens,
+        answer_tokens=settings.answer_tokens,
         threshold=settings.answer_confidence,
     )
     return answering, index

@@ -36,6 +36,9 @@ class SearchIndex(Protocol):
     def rarity(self, tokens: Sequence[int]) -> Mapping[int, float]:
         """Return the inverse document frequency of each token that some stored chunk has."""
 
+    def present(self, ids: Sequence[str]) -> frozenset[str]:
+        """Return which of these points are stored right now."""
+
     def has_vectors(self) -> bool:
         """Tell whether any point has a dense vector yet."""
 

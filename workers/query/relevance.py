@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from workers.query.ports import Embedder
 from workers.query.values import Vector
 
 UNRELATED = (
@@ -30,6 +31,9 @@ UNRELATED = (
     "كان الطقس جميلا في ذلك اليوم.",
 )
 """Sentences that answer nothing; the nearest of them to a question marks how near chance brings a text."""
+
+SAME = 0.55
+"""Closeness from which two texts are taken to mean the same."""
 
 COMMON = 2.0
 """Added to every rarity: in an index of ten chunks, one unlucky word must not outweigh all the others."""
@@ -72,6 +76,16 @@ def confidence(passage: float, sentence: float, close: float | None) -> float:
 
 def _logistic(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, value))))
+
+
+def means_the_same(one: str, other: str, embedder: Embedder) -> bool:
+    """Tell whether two texts mean the same, as far as their vectors tell.
+
+    Raises:
+        EmbedderUnavailable, EmbedderMisconfigured, InputRefused
+    """
+    first, second, *unrelated = embedder.passages([one, other, *UNRELATED])
+    return closeness(first, second, unrelated) >= SAME
 
 
 def normalised(vector: Vector) -> Vector:

@@ -28,7 +28,11 @@ class ChatSettings(Group):
     )
     chat_model: str = Field("gpt-4o-mini", description="Model that writes answers.")
     chat_api_key: SecretStr | None = Field(None, description="Bearer key for the chat endpoint.")
-    chat_timeout: float = Field(60.0, gt=0, description="Seconds that a written answer may take.")
+    chat_timeout: float = Field(
+        40.0,
+        gt=0,
+        description="Seconds that a written answer may take; after that the documents answer in their own words.",
+    )
     chat_temperature: float | None = Field(
         None, ge=0, le=2, description="Sampling temperature; unset: the endpoint's own (some models take no other)."
     )
@@ -48,8 +52,14 @@ class QueryWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
         5.0, gt=0, description="Seconds to wait for a query's vector; after that the search is lexical only."
     )
     query_cache: int = Field(2048, ge=0, description="Query vectors that one query worker remembers.")
-    answer_context_chars: int = Field(
-        16_000, ge=1_000, le=1_000_000, description="Most characters of passages that a chat model is given."
+    answer_context_tokens: int = Field(
+        6_000,
+        ge=1_500,
+        le=1_000_000,
+        description="Most tokens (estimated) that a chat model is given: rules, conversation, passages and question.",
+    )
+    answer_tokens: int = Field(
+        1_500, ge=50, le=100_000, description="Tokens (estimated) after which a model that goes on writing is stopped."
     )
     answer_confidence: float = Field(
         0.5,

@@ -1,0 +1,89 @@
+"""What answering needs, in memory: chunks found by shared words, embedding endpoints that are there or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workers.adapters.bm25 import query_vector
+from workers.adapters.chat import ChatClient
+from workers.errors import EmbedderUnavailable
+from workers.query.answer import Answering
+from workers.query.listening import Writer
+from workers.query.requests import AnswerRequest
+from workers.query.settings import ChatSettings
+from workers.query.values import Found
+
+
+def found(number: int, content: str, **metadata: Any) -> Found:
+    payload = {
+        "content": content,
+        "metadata": {"source": "docs", "path": f"{number}.md", "page": 3, "title": "T", **metadata},
+        "doc_id": f"d{number}",
+        "version": "v1",
+        "indexed_at": "2026-01-01T00:00:00Z",
+    }
+    return Found(f"p{number}", 1.0 / (number + 1), payload)
+
+
+class Index:
+    """Chunks in memory, found by shared words."""
+
+    def __init__(self, *contents: str, vectors: bool = True) -> None:
+        self.chunks = [found(number, content) for number, content in enumerate(contents)]
+        self.vectors = vectors
+        self.asked: list[tuple[bool, bool]] = []
+        self.deleted: set[str] = set()
+
+    def find(self, words, meaning, *, limit, filters, explain=False):
+        self.asked.append((words is not None, meaning is not None))
+        wanted = set(words.indices) if words is not None else set()
+        shared = [(len(wanted & set(query_vector(c.content).indices)), c) for c in self.chunks]
+        return [c for n, c in sorted(shared, key=lambda pair: (-pair[0], pair[1].id)) if n or meaning is not None][
+            :limit
+        ]
+
+    def rarity(self, tokens):
+        held = {token for c in self.chunks for token in query_vector(c.content).indices}
+        return {token: 2.0 for token in tokens if token in held} | {token: 5.0 for token in tokens if token not in held}
+
+    def has_vectors(self):
+        return self.vectors
+
+    def present(self, ids):
+        return frozenset(ids) - self.deleted
+
+
+class Away:
+    """An embedding endpoint that is not there."""
+
+    def query(self, text):
+        raise EmbedderUnavailable("No answer from the embedding endpoint (UPWELL_EMBEDDINGS_URL).")
+
+    passages = query
+
+
+class Near:
+    """Every text has the same vector."""
+
+    def query(self, text):
+        return np.array([1.0, 0.0], dtype=np.float32)
+
+    def passages(self, texts):
+        return [self.query(text) for text in texts]
+
+
+def answering(index, chat=None, embedder=None, catalogue=None, **more: Any) -> Answering:
+    """Return an answerer; ``chat`` is a model, or the URL of one."""
+    if isinstance(chat, str):
+        chat = ChatClient(ChatSettings(chat_url=chat, chat_timeout=20))
+    wanted = {"context_tokens": 6000, "answer_tokens": 1500, "threshold": 0.5} | more
+    writer = Writer(chat, wanted.pop("patience", 20.0)) if chat is not None else None
+    return Answering(index=index, embedder=embedder or Away(), writer=writer, catalogue=catalogue, **wanted)
+
+
+def ask(index, chat=None, query="What is the boiler code?", messages=(), emit=None, cancelled=None, **more: Any):
+    request = AnswerRequest(query=query, messages=list(messages))
+    hooks = {name: hook for name, hook in (("emit", emit), ("cancelled", cancelled)) if hook is not None}
+    return answering(index, chat, **more).answer(request, **hooks)
