@@ -315,3 +315,11 @@ def test_a_ledger_of_another_release_is_refused_with_the_way_out(tmp_path, monke
 
     with pytest.raises(schema.LedgerMismatch, match="UPWELL_LEDGER_URL"):
         schema.open_ledger(url)
+
+
+def test_a_lease_lasts_as_long_as_the_ledger_was_told(engine):
+    observe(engine, [SEEN])
+
+    Ledger(engine, "hasty", lease_s=-1.0).claim(SEEN.document_id, RECIPE)
+
+    assert Ledger(engine, "patient").claim(SEEN.document_id, RECIPE) is not None

@@ -10,11 +10,12 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from workers.indexing.ledger import RENEW_S, Claim, Ledger
+from workers.indexing.ledger import Claim, Ledger
 
 log = structlog.get_logger()
 
 BEAT_S = 5.0
+RENEWALS_PER_LEASE = 4
 
 
 class Leases:
@@ -52,12 +53,14 @@ class Leases:
                 self._held.pop(claim.document_id, None)
 
     def _run(self) -> None:
+        renew_s = self._ledger.lease_s / RENEWALS_PER_LEASE
+        beat_s = min(BEAT_S, renew_s)
         since_renewal = 0.0
-        while not self._stop.wait(BEAT_S):
-            since_renewal += BEAT_S
+        while not self._stop.wait(beat_s):
+            since_renewal += beat_s
             try:
                 self._beat()
-                if since_renewal >= RENEW_S:
+                if since_renewal >= renew_s:
                     since_renewal = 0.0
                     with self._lock:
                         held = list(self._held.values())

@@ -20,7 +20,6 @@ from workers.contract.states import State
 from workers.indexing.cache import EmbeddingCache
 
 LEASE_S = 120.0
-RENEW_S = 30.0
 MAX_ATTEMPTS = 3
 RECIPE_FACT = "recipe"
 LATE_WRITES_S = 150.0
@@ -95,11 +94,15 @@ class EmbeddingClaim:
 class Ledger:
     """The ledger as index workers use it."""
 
-    def __init__(self, engine: Engine, owner: str) -> None:
+    def __init__(
+        self, engine: Engine, owner: str, *, lease_s: float = LEASE_S, late_writes_s: float = LATE_WRITES_S
+    ) -> None:
         self._engine = engine
         self._reading = schema.reading(engine)
         self._owner = owner
         self.vectors = EmbeddingCache(engine, owner)
+        self.lease_s = lease_s
+        self._late_writes_s = late_writes_s
 
     # ------------------------------------------------------------------ one document
 
@@ -125,12 +128,12 @@ class Ledger:
                 .where(documents.c.id == document_id, _has_work(now, recipe), _is_free(now))
                 .values(
                     token=documents.c.token + 1,
-                    lease_until=now + LEASE_S,
+                    lease_until=now + self.lease_s,
                     lease_owner=self._owner,
                     attempts=documents.c.attempts + 1,
                     state=State.PARSING,
                     verify_at=case(
-                        (taken_over, now + LATE_WRITES_S), (due_verify, null()), else_=documents.c.verify_at
+                        (taken_over, now + self._late_writes_s), (due_verify, null()), else_=documents.c.verify_at
                     ),
                 )
                 .returning(*documents.c)
@@ -153,7 +156,7 @@ class Ledger:
                 connection.execute(
                     update(documents)
                     .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
-                    .values(lease_until=schema.now(connection) + LEASE_S)
+                    .values(lease_until=schema.now(connection) + self.lease_s)
                 )
 
     def commit(self, claim: Claim, indexed: Indexed) -> bool:
@@ -233,7 +236,7 @@ class Ledger:
         Never at once: a verify that comes before the last late write has landed would only use up its turn.
         """
         with self._engine.begin() as connection:
-            late = schema.now(connection) + LATE_WRITES_S
+            late = schema.now(connection) + self._late_writes_s
             connection.execute(update(documents).where(documents.c.id == document_id).values(verify_at=late))
 
     def give_back(
@@ -269,7 +272,7 @@ class Ledger:
                     next_try_at=case((moved_on, null()), else_=None if retry_in_s is None else now + retry_in_s),
                     # The writes of a failed attempt may be unknown (a timeout): look again once they have landed.
                     # A verify that is due already would come too early for them, so it is put off.
-                    verify_at=now + LATE_WRITES_S,
+                    verify_at=now + self._late_writes_s,
                     lease_until=None,
                     lease_owner=None,
                 )
@@ -324,7 +327,7 @@ class Ledger:
             rows = connection.execute(
                 update(documents)
                 .where(documents.c.id.in_(wanted), free)
-                .values(embed_lease_until=now + LEASE_S)
+                .values(embed_lease_until=now + self.lease_s)
                 .returning(documents.c.id, documents.c.token)
             ).all()
         return [EmbeddingClaim(row.id, row.token) for row in rows]

@@ -95,7 +95,13 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
     from workers.indexing.reconcile import Pipeline
     from workers.indexing.worker import IndexWorker
 
-    ledger = Ledger(engine, intake.process_name("index-worker"))
+    ledger = Ledger(
+        engine,
+        intake.process_name("index-worker"),
+        lease_s=settings.lease,
+        # What a silent attempt has sent may be on its way until its lease is over, and then for one client timeout.
+        late_writes_s=settings.lease + settings.qdrant_timeout,
+    )
     # Parser children warm up while the servers are asked.
     parser = ParserPool(
         children=settings.parser_children,

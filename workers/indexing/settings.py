@@ -19,6 +19,9 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
     """Everything an index worker can be told."""
 
     index_concurrency: int = Field(4, ge=1, le=256, description="Documents that one index worker works on at a time.")
+    lease: float = Field(
+        120.0, ge=1, description="Seconds an index worker may be silent before its documents go to others."
+    )
     parser_children: int = Field(
         max(1, min(8, os.cpu_count() or 1)), ge=1, le=64, description="Parser processes per index worker."
     )
