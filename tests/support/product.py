@@ -1,0 +1,141 @@
+"""The whole of indexing in one process, over real parts: files, ledger, Qdrant's engine, an endpoint, any hints.
+
+Only the parser is called directly instead of in a child.  Time does not pass by itself: leases, retries and verifies
+end when a test says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+
+from producers.ignore import IgnoreRules
+from producers.scan import Scanned, walk
+from tests.support.checker import Checker
+from tests.support.endpoint import Endpoint, vectors
+from tests.support.memory import RecordedHints
+from workers.adapters import qdrant
+from workers.adapters.embeddings import EmbeddingClient
+from workers.contract import schema
+from workers.contract.intake import Observation, known_files, observe, register_source
+from workers.contract.schema import documents
+from workers.contract.settings import EmbeddingSettings, IndexSettings
+from workers.indexing.breaker import Breaker
+from workers.indexing.chunk import ChunkOptions
+from workers.indexing.embed import Embedding, Limits
+from workers.indexing.leases import Leases, Tally
+from workers.indexing.ledger import Ledger
+from workers.indexing.parse.formats import parse_file
+from workers.indexing.parse.limits import Limits as ParseLimits
+from workers.indexing.recipe import Space
+from workers.indexing.reconcile import Pipeline
+from workers.indexing.values import Parsed
+from workers.indexing.worker import IndexWorker
+
+RECIPE, MODEL, DIMENSIONS = "recipe", "model", 64
+FOREVER_S = 1e6
+SOURCE = "docs"
+
+
+class InProcessParser:
+    """The product's parsers without their child process."""
+
+    def parse(self, fd: int, path: str) -> Parsed:
+        return parse_file(fd, path.rsplit("/", 1)[-1], ParseLimits().max_text_chars)
+
+
+class Product:
+    """One folder, one ledger, one collection, one worker.  ``wrap`` may put something between the worker and a port."""
+
+    def __init__(
+        self,
+        home: Path,
+        qdrant_url: str,
+        collection: str,
+        endpoint: Endpoint,
+        *,
+        hints: Any = None,
+        wrap: Any = lambda port: port,
+    ) -> None:
+        self.root = home / SOURCE
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.collection = collection
+        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
+        register_source(self.engine, SOURCE, "folder", str(self.root))
+        self.ledger = Ledger(self.engine, "worker", lease_s=FOREVER_S, late_writes_s=FOREVER_S)
+        self.client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
+        qdrant.create_collection(self.client, collection, DIMENSIONS, qdrant_url)
+        self.index = qdrant.QdrantIndex(self.client, collection, qdrant_url)
+        self.embedder = EmbeddingClient(EmbeddingSettings(embeddings_url=endpoint.url, embeddings_model=MODEL))
+        self.hints = hints or RecordedHints()
+        options = ChunkOptions()
+        space, tally = Space(MODEL, DIMENSIONS), Tally()
+        ledger, index, embedder = wrap(self.ledger), wrap(self.index), wrap(self.embedder)
+        pipeline = Pipeline(ledger, index, InProcessParser(), space, collection, RECIPE, options, max_bytes=10_000_000)
+        embedding = Embedding(ledger, index, embedder, space, Limits(16, 10_000, 1), Breaker(), tally)
+        self.worker = IndexWorker(ledger, pipeline, embedding, Leases(self.ledger, lambda: None), self.hints, tally)
+        self.checker = Checker(
+            {SOURCE: self.root},
+            qdrant_url,
+            collection,
+            self.engine,
+            lambda texts: vectors(texts, DIMENSIONS),
+            sample=100,
+        )
+
+    def close(self) -> None:
+        """Give everything back; the collection is deleted."""
+        self.client.delete_collection(self.collection)
+        self.client.close()
+        self.embedder.close()
+        self.engine.dispose()
+
+    def scan(self) -> None:
+        """See what is there and what is not, as a watcher's full scan would, but without its patience."""
+        scanned = Scanned()
+        seen = list(walk(SOURCE, self.root, b"", IgnoreRules(self.root), scanned, bulk=False))
+        gone = [
+            Observation(SOURCE, raw, None)
+            for path, raw, _, wanted, _ in known_files(self.engine, SOURCE)
+            if wanted == "present" and path not in scanned.present
+        ]
+        observe(self.engine, seen + gone)
+
+    def let_time_pass(self) -> None:
+        """Every lease, retry and verify that waits for a time has waited long enough."""
+        with self.engine.begin() as connection:
+            for column in (documents.c.lease_until, documents.c.verify_at):
+                connection.execute(update(documents).where(column.is_not(None)).values({column.name: 1.0}))
+            connection.execute(
+                update(documents).values(next_try_at=None, embed_lease_until=None, embed_next_try_at=None)
+            )
+
+    def settle(self, rounds: int = 30) -> None:
+        """Do what is due until nothing is."""
+        for _ in range(rounds):
+            self.let_time_pass()
+            due = self.ledger.due(RECIPE, 1000)
+            for key, _ in due:
+                self.worker.look(key)
+            self.worker.embed()
+            if not due and not self.ledger.has_embeddings_due():
+                return
+        raise AssertionError(f"still something to do after {rounds} rounds: {self.checker.unfinished()}")
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file below the root, making its folders."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def point_id(self, name: str) -> str:
+        """Return the id of some point of a document."""
+        for points in self.checker.stored().values():
+            for point in points:
+                if point["payload"]["metadata"]["path"] == os.fspath(name):
+                    return str(point["id"])
+        raise AssertionError(f"nothing is stored of {name}")
