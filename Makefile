@@ -4,8 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   ?= inbox
 ARGS   ?=
+SEED   ?= 1
+MINUTES ?= 10
 
-.PHONY: up test test-fast lint format bench lock clean help
+.PHONY: up test test-fast lint format bench chaos lock clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +41,9 @@ format: $(VENV)/.installed  ## rewrite in house format
 
 bench: $(VENV)/.installed  ## measure (see tests/bench/README.md)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(VENV)/.installed  ## kill and break everything for a while, then check: make chaos [SEED=1] [MINUTES=10]
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/python -m pip install --quiet uv

@@ -12,8 +12,9 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections import Counter
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -39,6 +40,20 @@ class Fault(StrEnum):
 
 BYTES_ONLY = (Fault.LATENCY, Fault.RESET, Fault.HALF_OPEN, Fault.CUT, Fault.DROPPED_REPLY)
 """What can be done without knowing where a request ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One HTTP request that reached the server: when it was sent on (monotonic seconds), and what became of the answer.
+
+    ``delivered`` False: the server did its work, and the client never heard of it.
+    """
+
+    at: float
+    body: bytes
+    status: int
+    delivered: bool
+    fault: Fault | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,7 @@ class Proxy:
         self.weather = CALM
         self.done: Counter[Fault] = Counter()
         self.port = 0
+        self.on_exchange: Callable[[Exchange], None] = lambda exchange: None
         self._random = random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{upstream[1]}", daemon=True)
@@ -214,7 +230,10 @@ class Proxy:
             raise ConnectionResetError
         if fault is Fault.LATENCY:
             await asyncio.sleep(self._random.uniform(0, self.weather.latency_s))
+        at = time.monotonic()
         answer = await link.ask(request)
+        delivered = fault not in (Fault.DROPPED_REPLY, Fault.CUT) and not reader.at_eof() and not writer.is_closing()
+        self._tell(at, request, answer, delivered, fault)
         if fault is Fault.DROPPED_REPLY:
             await _gone(reader)
             return False
@@ -226,6 +245,10 @@ class Proxy:
         writer.write(wire)
         await writer.drain()
         return fault is not Fault.CUT
+
+    def _tell(self, at: float, request: Message, answer: Message, delivered: bool, fault: Fault | None) -> None:
+        status = answer.head.status_code if isinstance(answer.head, h11.Response) else 0
+        self.on_exchange(Exchange(at, request.body, status, delivered, fault))
 
     def _send_later(self, request: Message) -> None:
         self._tasks.add(
@@ -239,7 +262,8 @@ class Proxy:
             await asyncio.sleep(wait)
             link = _Link(self.upstream)
             try:
-                await link.ask(request)
+                at = time.monotonic()
+                self._tell(at, request, await link.ask(request), False, Fault.DELAYED)
             finally:
                 link.close()
         except (OSError, EOFError, h11.ProtocolError):
