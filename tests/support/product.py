@@ -24,6 +24,7 @@ from workers.contract.intake import Observation, known_files, observe, register_
 from workers.contract.schema import documents
 from workers.contract.settings import EmbeddingSettings, IndexSettings
 from workers.indexing.breaker import Breaker
+from workers.indexing.cache import flights
 from workers.indexing.chunk import ChunkOptions
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
@@ -75,7 +76,9 @@ class Product:
         space, tally = Space(MODEL, DIMENSIONS), Tally()
         ledger, index, embedder = wrap(self.ledger), wrap(self.index), wrap(self.embedder)
         pipeline = Pipeline(ledger, index, InProcessParser(), space, collection, RECIPE, options, max_bytes=10_000_000)
-        embedding = Embedding(ledger, index, embedder, space, Limits(16, 10_000, 1), Breaker(), tally)
+        self._seconds = 0.0
+        breaker = Breaker(clock=lambda: self._seconds)
+        embedding = Embedding(ledger, index, embedder, space, Limits(16, 10_000, 1), breaker, tally)
         self.worker = IndexWorker(ledger, pipeline, embedding, Leases(self.ledger, lambda: None), self.hints, tally)
         self.checker = Checker(
             {SOURCE: self.root},
@@ -86,9 +89,10 @@ class Product:
             sample=100,
         )
 
-    def close(self) -> None:
-        """Give everything back; the collection is deleted."""
-        self.client.delete_collection(self.collection)
+    def close(self, *, keep_collection: bool = False) -> None:
+        """Give everything back; the collection is deleted, unless another product is to have it."""
+        if not keep_collection:
+            self.client.delete_collection(self.collection)
         self.client.close()
         self.embedder.close()
         self.engine.dispose()
@@ -104,14 +108,23 @@ class Product:
         ]
         observe(self.engine, seen + gone)
 
-    def let_time_pass(self) -> None:
-        """Every lease, retry and verify that waits for a time has waited long enough."""
+    def let_leases_end(self) -> None:
+        """Whoever holds a document or a text has been silent for too long; what waits for later still waits."""
+        with self.ledger.vectors._room().begin() as connection:
+            connection.execute(update(flights).values(until=1.0))
         with self.engine.begin() as connection:
-            for column in (documents.c.lease_until, documents.c.verify_at):
-                connection.execute(update(documents).where(column.is_not(None)).values({column.name: 1.0}))
-            connection.execute(
-                update(documents).values(next_try_at=None, embed_lease_until=None, embed_next_try_at=None)
-            )
+            held = documents.c.lease_until.is_not(None)
+            connection.execute(update(documents).where(held).values(lease_until=1.0))
+            connection.execute(update(documents).values(embed_lease_until=None))
+
+    def let_time_pass(self) -> None:
+        """Every lease, flight, retry and verify that waits for a time has waited long enough."""
+        self._seconds += 3600.0
+        self.let_leases_end()
+        with self.engine.begin() as connection:
+            due = documents.c.verify_at.is_not(None)
+            connection.execute(update(documents).where(due).values(verify_at=1.0))
+            connection.execute(update(documents).values(next_try_at=None, embed_next_try_at=None))
 
     def settle(self, rounds: int = 30) -> None:
         """Do what is due until nothing is."""

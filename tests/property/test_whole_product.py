@@ -1,0 +1,307 @@
+"""Whatever people do to files and machines do to workers, a drained product ends equal to its files: over real parts.
+
+Real are the files, the watcher with the kernel's events, the ledger, Valkey with Celery's messages in it, the index
+worker's functions, Qdrant's engine behind its REST API and an endpoint behind OpenAI's.  Chosen by the test are only
+time and order: when a hint is taken from the queue, when a lease is over, at which call a worker dies or freezes.
+`test_convergence.py` asks the same of the protocol alone, much faster.
+
+Run it longer with: UPWELL_TEST_EXAMPLES=500 python -m pytest tests/property/test_whole_product.py
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from qdrant_client import models as m
+from sqlalchemy import select
+
+from producers.roots import Root
+from producers.settings import WatcherSettings
+from producers.watch import Watcher
+from tests.support.endpoint import Endpoint, Failure
+from tests.support.fuse import Fuse, Moment
+from tests.support.product import RECIPE, SOURCE, Product
+from workers.contract.broker import Hints, make_celery
+from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, decode
+from workers.contract.schema import documents, processes
+from workers.housekeeping.sweep import sweep
+
+EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "12"))
+BLOCKS = (
+    "# Red\n\nOne fish swims.",
+    "# Blue\n\nTwo fish rest.",
+    "# Old\n\nNo fish is left.",
+    "A word without a heading.",
+)
+NAMES = ("a.md", "b.md", "one/c.md", "one/d.md", "two/c.md")
+FOLDERS = ("one", "two", "three")
+names = st.sampled_from(NAMES)
+texts = st.lists(st.sampled_from(BLOCKS), max_size=4).map("\n\n".join)
+calls = st.integers(0, 14)
+moments = st.sampled_from(("before", "after", "on its way"))
+
+
+class WholeProduct(RuleBasedStateMachine):
+    """The servers are set by the test that runs the machine."""
+
+    qdrant_url: str
+    valkey_url: str
+    collection: str
+    endpoint: Endpoint
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(prefix="upwell-whole-"))
+        self.prefix = f"test-{uuid4().hex}:"
+        self.fuse = Fuse()
+        self.app = make_celery(self.valkey_url, self.prefix, "producer")
+        self.hints = Hints(self.app)
+        self.broker = redis.Redis.from_url(self.valkey_url)
+        self.endpoint.reset()
+        self.endpoint.behaviour.failures.clear()
+        self.product = Product(
+            self.home, self.qdrant_url, self.collection, self.endpoint, hints=self.hints, wrap=self.fuse.wrap
+        )
+        self.root = self.product.root
+        self.before: dict[Path, str] = {}
+        self.cookies = 0
+        self.disturbed = False
+        self._start_watcher()
+
+    def teardown(self) -> None:
+        self.fuse.thaw()
+        self._stop_watcher()
+        self.product.client.delete(self.collection, m.FilterSelector(filter=m.Filter()), wait=True)
+        self.product.close(keep_collection=True)
+        self.app.close()
+        self.broker.delete(*[f"{self.prefix}{queue}" for queue in Queue])
+        self.broker.close()
+        shutil.rmtree(self.home)
+
+    # ------------------------------------------------------------------ what people do
+
+    @rule(name=names, text=texts)
+    def write(self, name: str, text: str) -> None:
+        path = self._remembered(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    @rule(name=names, text=texts)
+    def save_atomically(self, name: str, text: str) -> None:
+        path = self._remembered(name)
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_name(f".{path.name}.swp")
+        draft.write_text(text)
+        draft.replace(path)
+
+    @rule(name=names, block=st.sampled_from(BLOCKS))
+    def append(self, name: str, block: str) -> None:
+        path = self._remembered(name)
+        if path.exists():
+            with path.open("a") as file:
+                file.write("\n\n" + block)
+
+    @rule(name=names)
+    def delete(self, name: str) -> None:
+        self._remembered(name).unlink(missing_ok=True)
+
+    @rule(old=names, new=names)
+    def rename(self, old: str, new: str) -> None:
+        if (self.root / old).exists() and old != new:
+            (self.root / new).parent.mkdir(exist_ok=True)
+            (self.root / old).replace(self.root / new)
+
+    @rule(old=st.sampled_from(FOLDERS), new=st.sampled_from(FOLDERS))
+    def move_tree(self, old: str, new: str) -> None:
+        if (self.root / old).is_dir() and not (self.root / new).exists():
+            (self.root / old).replace(self.root / new)
+
+    @rule(old=names, new=names)
+    def duplicate(self, old: str, new: str) -> None:
+        if (self.root / old).exists() and old != new:
+            (self.root / new).parent.mkdir(exist_ok=True)
+            shutil.copy2(self.root / old, self.root / new)
+
+    @rule(name=names)
+    def touch(self, name: str) -> None:
+        if (self.root / name).exists():
+            os.utime(self.root / name)
+
+    @rule(name=names)
+    def revert(self, name: str) -> None:
+        path = self.root / name
+        if path in self.before and path.parent.exists():
+            path.write_text(self.before[path])
+
+    # ------------------------------------------------------------------ what the system does
+
+    @rule(place=st.integers(0, 9), again=st.booleans())
+    def a_message_is_taken(self, place: int, again: bool) -> None:
+        """From anywhere in the queue, as if others had been late; and perhaps it comes again."""
+        message = self._take(place, again=again)
+        if message is not None:
+            self._handle(message)
+
+    @rule(place=st.integers(0, 9), after=calls, moment=moments)
+    def the_worker_is_killed(self, place: int, after: int, moment: Moment) -> None:
+        message = self._take(place)
+        if message is not None and self.fuse.kill_at(after, moment, lambda: self._handle(message)):
+            self.disturbed = True
+
+    @rule(place=st.integers(0, 9), after=calls)
+    def the_worker_freezes(self, place: int, after: int) -> None:
+        message = self._take(place)
+        if message is not None:
+            self.fuse.freeze_at(after, lambda: self._handle(message))
+            self.disturbed = True
+
+    @rule()
+    def the_frozen_go_on(self) -> None:
+        self.fuse.thaw()
+
+    @rule()
+    def late_writes_arrive(self) -> None:
+        self.fuse.land()
+
+    @rule()
+    def leases_end(self) -> None:
+        self.product.let_leases_end()
+
+    @rule()
+    def the_sweep_comes_by(self) -> None:
+        sweep(self.product.ledger, self.hints, RECIPE, limit=100, queued=self._length())
+
+    @rule()
+    def the_broker_loses_everything(self) -> None:
+        self.broker.delete(*[f"{self.prefix}{queue}" for queue in Queue])
+
+    @rule()
+    def the_endpoint_is_away_for_a_request(self) -> None:
+        self.endpoint.behaviour.failures.append(Failure(503))
+
+    @rule(away=st.booleans(), name=names, text=texts)
+    def the_watcher_is_killed(self, away: bool, name: str, text: str) -> None:
+        """And perhaps something changes while it is away."""
+        self._stop_watcher()
+        if away:
+            self.write(name, text)
+        self._start_watcher()
+
+    @rule()
+    def drain(self) -> None:
+        """Everything heals: then the index is equal to the files."""
+        self._notice_everything()
+        self.endpoint.behaviour.failures.clear()
+        self.fuse.thaw()
+        self.fuse.land()
+        for _ in range(40):
+            self.product.let_time_pass()
+            sweep(self.product.ledger, self.hints, RECIPE, limit=100, queued=0)
+            if not self._length():
+                break
+            while (message := self._take(0)) is not None:
+                self._handle(message)
+        report = self.product.checker.check()
+        assert not report.findings, str(report)
+        if not self.disturbed:
+            assert self.endpoint.counters.repeated == 0, "a text was paid for twice"
+
+    # ------------------------------------------------------------------ helpers
+
+    def _remembered(self, name: str) -> Path:
+        path = self.root / name
+        if path.exists():
+            self.before[path] = path.read_text()
+        return path
+
+    def _length(self) -> int:
+        return sum(int(self.broker.llen(f"{self.prefix}{queue}")) for queue in Queue)  # type: ignore[arg-type]
+
+    def _take(self, place: int, *, again: bool = False) -> LookAtDocument | EmbeddingsPending | None:
+        """Take a message off a queue, as Celery does; ``again``: it stays there as well."""
+        waiting = [(queue, raw) for queue in Queue for raw in self.broker.lrange(f"{self.prefix}{queue}", 0, -1)]
+        if not waiting:
+            return None
+        queue, raw = waiting[place % len(waiting)]
+        if not again:
+            self.broker.lrem(f"{self.prefix}{queue}", 1, raw)
+        [arguments, _, _] = json.loads(base64.b64decode(json.loads(raw)["body"]))
+        return decode(arguments[0])
+
+    def _handle(self, message: LookAtDocument | EmbeddingsPending) -> None:
+        if isinstance(message, LookAtDocument):
+            self.product.worker.look(str(message.document_id))
+        else:
+            self.product.worker.embed()
+
+    def _start_watcher(self) -> None:
+        patience: dict[str, Any] = {"settle_closed": 0.01, "settle_quiet": 0.05, "deletion_wait": 0.02}
+        self.watcher = Watcher(
+            WatcherSettings(**patience, rescan_interval=3600),
+            [Root(SOURCE, self.root)],
+            self.product.engine,
+            lambda keys, bulk: self.hints.look(keys, bulk=bulk) and None,
+        )
+        self.watching = threading.Thread(target=self.watcher.run, name="watcher")
+        self.watching.start()
+
+    def _stop_watcher(self) -> None:
+        self.watcher.stop()
+        self.watching.join()
+
+    def _notice_everything(self) -> None:
+        """Wait until the watcher has seen all that was done: events come in order, so a last one is the sign."""
+        self.cookies += 1
+        cookie = self.root / "zz-cookie.txt"
+        cookie.write_text(f"{self.cookies}")
+        mark = cookie.stat().st_mtime_ns
+        seen = select(documents.c.seen_mtime_ns).where(documents.c.path == cookie.name)
+        _until(lambda: self._scalar(seen) == mark)
+        beat = select(processes.c.info).where(processes.c.kind == "watcher")
+        _until(lambda: not (info := json.loads(self._scalar(beat)))["dirty"] and not info["scanning"])
+
+    def _scalar(self, query: Any) -> Any:
+        with self.product.engine.connect() as connection:
+            return connection.scalar(query)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "the watcher does not see what was done"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600 if EXAMPLES <= 20 else 7200)
+def test_the_index_equals_the_files_whatever_happened(qdrant_url, valkey_url, collection):
+    with Endpoint() as endpoint:
+        servers = {"qdrant_url": qdrant_url, "valkey_url": valkey_url, "collection": collection, "endpoint": endpoint}
+        machine = type("WholeProduct", (WholeProduct,), servers)
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=30,
+                deadline=None,
+                derandomize=EXAMPLES <= 20,
+                print_blob=True,
+                phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
