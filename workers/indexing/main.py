@@ -108,7 +108,7 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         limits=ParseLimits(
             wall_s=settings.parse_timeout,
             memory_bytes=settings.parse_memory_mb << 20,
-            max_bytes=settings.parse_max_bytes,
+            max_text_chars=settings.parse_max_chars,
         ),
     )
     client = qdrant.connect(settings)

@@ -28,6 +28,9 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
     parse_max_bytes: int = Field(
         200_000_000, ge=1, description="Largest file that is read, in bytes; larger ones are parked."
     )
+    parse_max_chars: int = Field(
+        20_000_000, ge=1000, description="Most characters of text in one document; longer ones are parked."
+    )
     parse_timeout: float = Field(300.0, gt=0, description="Seconds until a parser process is ended.")
     parse_memory_mb: int = Field(2048, ge=256, description="Memory of one parser process, in MB of address space.")
     chunk_target: int = Field(800, ge=100, le=8000, description="Characters that a chunk aims at.")

@@ -63,7 +63,7 @@ def _answer(parse: Any, fd: int, name: str, max_chars: int) -> bytes:
             "error": "DocumentCorrupt",
             "text": f"It seems to be damaged ({type(exc).__name__}). Open it in its program and save it again.",
         }
-    return json.dumps(result, ensure_ascii=True, default=str).encode("ascii")
+    return json.dumps(result, ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
 def _confine(parent: int, memory: int, file_bytes: int, open_files: int) -> None:

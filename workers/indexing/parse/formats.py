@@ -1,41 +1,53 @@
-"""Finds out what a file is, and lets the right reader read it."""
+"""Finds out what a file is, lets the right reader read it, and cleans what it yields."""
 
 from __future__ import annotations
 
 import os
-import zipfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
+from importlib import import_module
 
-from workers.errors import (
-    DocumentCorrupt,
-    DocumentEncrypted,
-    DocumentHostile,
-    DocumentTooBig,
-    NoText,
-    UnsupportedType,
-)
+from workers.errors import DocumentTooBig, NoText, UnsupportedType
 from workers.indexing.parse import detect
 from workers.indexing.parse.clean import clean_text, tidy
 from workers.indexing.parse.language import language_of
-from workers.indexing.values import DocumentMetadata, Element, Parsed
+from workers.indexing.values import Element, Parsed
 
 Reader = Callable[[bytes, str], Parsed]
 
-ENTRY_BYTES = 512 << 20
-TOTAL_BYTES = 2 << 30
-ENTRIES = 10_000
-RATIO, RATIO_FROM = 200, 50 << 20
+# Each reader's module is imported when the first file of its kind comes.
+_READERS = {
+    "text": ("text", "read_text"),
+    "code": ("text", "read_code"),
+    "markdown": ("markdown", "read_markdown"),
+    "rst": ("rst", "read_rst"),
+    "org": ("org", "read_org"),
+    "html": ("html", "read_html"),
+    "xml": ("xmlfile", "read_xml"),
+    "json": ("data", "read_json"),
+    "jsonl": ("data", "read_jsonl"),
+    "notebook": ("data", "read_notebook"),
+    "csv": ("data", "read_csv"),
+    "eml": ("mail", "read_eml"),
+    "msg": ("mail", "read_msg"),
+    "pdf": ("pdf", "read_pdf"),
+    "docx": ("office", "read_docx"),
+    "pptx": ("office", "read_pptx"),
+    "odt": ("office", "read_odt"),
+    "rtf": ("office", "read_rtf"),
+    "epub": ("book", "read_epub"),
+    "xlsx": ("workbook", "read_xlsx"),
+    "xls": ("workbook", "read_xls"),
+}
+_TEXTUAL = frozenset(("text", "code", "markdown", "rst", "org", "json", "jsonl", "csv"))
+_EMPTY = b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf\xff\xfe"
 
 
 def warm() -> None:
     """Import what the commonest files need before the first one comes."""
-    from workers.indexing.parse import html, markup, text  # noqa: F401
-    from workers.indexing.parse.language import language_of
-
-    language_of("This sentence has the detector load its profiles of languages.")
+    for module in ("text", "markdown", "html", "pdf"):
+        import_module(f"workers.indexing.parse.{module}")
+    language_of([Element("text", "This sentence has the detector load its model of languages.")])
 
 
 def parse_file(fd: int, name: str, max_chars: int) -> Parsed:
@@ -45,15 +57,14 @@ def parse_file(fd: int, name: str, max_chars: int) -> Parsed:
         Permanent, NotADocument: see `workers.errors`; the text is for people.
     """
     data = _read(fd)
-    if not data.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
+    if not data.strip(_EMPTY):
         raise NoText("The file is empty.")
     kind = detect.kind_of(data, name)
     if kind.refusal:
         raise UnsupportedType(kind.refusal)
-    if kind.container:
-        _guard_archive(data)
-    parsed = _reader(kind.name)(data, name)
-    return _finished(parsed, kind.mime, max_chars)
+    if kind.name in _TEXTUAL and len(data) > 4 * max_chars:  # before it is decoded: no encoding takes more
+        raise _too_long(max_chars)
+    return _finished(_reader(kind.name)(data, name), kind, max_chars)
 
 
 def _read(fd: int) -> bytes:
@@ -65,112 +76,54 @@ def _read(fd: int) -> bytes:
             break
         parts.append(block)
         offset += len(block)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _reader(kind: str) -> Reader:
-    """Import a format's library only when a file of it comes."""
-    from workers.indexing.parse import data as data_formats
-    from workers.indexing.parse import html, mail, markup, text
-
-    simple: dict[str, Reader] = {
-        "text": text.read_text,
-        "code": text.read_code,
-        "markdown": markup.read_markdown,
-        "rst": markup.read_rst,
-        "org": markup.read_org,
-        "html": html.read_html,
-        "xml": html.read_xml,
-        "json": data_formats.read_json,
-        "jsonl": data_formats.read_jsonl,
-        "notebook": data_formats.read_notebook,
-        "csv": data_formats.read_csv,
-        "eml": mail.read_eml,
-    }
-    if kind in simple:
-        return simple[kind]
-    if kind == "pdf":
-        from workers.indexing.parse import pdf
-
-        return pdf.read_pdf
-    from workers.indexing.parse import office
-
-    return {
-        "docx": office.read_docx,
-        "pptx": office.read_pptx,
-        "xlsx": office.read_xlsx,
-        "xls": office.read_xls,
-        "odt": office.read_odt,
-        "rtf": office.read_rtf,
-        "epub": office.read_epub,
-        "msg": office.read_msg,
-    }[kind]
+    module, name = _READERS[kind]
+    reader: Reader = getattr(import_module(f"workers.indexing.parse.{module}"), name)
+    return reader
 
 
-def _guard_archive(data: bytes) -> None:
-    """Check declared sizes before anything is unpacked; zipfile refuses entries longer than declared."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
-        raise DocumentCorrupt(
-            "It is damaged or cut off: it cannot be unpacked. Get another copy, or save it again."
-        ) from exc
-    total = sum(entry.file_size for entry in entries)
-    packed = max(1, sum(entry.compress_size for entry in entries))
-    if (
-        len(entries) > ENTRIES
-        or total > TOTAL_BYTES
-        or any(entry.file_size > ENTRY_BYTES for entry in entries)
-        or (total > RATIO_FROM and total / packed > RATIO)
-        or len({entry.header_offset for entry in entries}) < len(entries)
-    ):
-        raise DocumentHostile(
-            f"It would unpack to {total:,} bytes in {len(entries):,} entries, which looks like an archive bomb."
-            " It was not opened."
-        )
-    if any(entry.flag_bits & 1 for entry in entries):
-        raise DocumentEncrypted("It is protected by a password. Save a copy without one.")
-
-
-def _finished(parsed: Parsed, mime: str, max_chars: int) -> Parsed:
+def _finished(parsed: Parsed, kind: detect.Kind, max_chars: int) -> Parsed:
     """Clean every element, drop the empty ones, and fill in what the format did not say."""
     elements: list[Element] = []
     chars = 0
     for element in parsed.elements:
         cleaned = clean_text(element.text)
-        cleaned = cleaned.strip("\n") if element.kind in ("code", "table") else tidy(cleaned)
+        cleaned = cleaned.strip("\n").rstrip() if element.kind in ("code", "table") else tidy(cleaned)
         if not cleaned.strip():
             continue
         chars += len(cleaned)
         if chars > max_chars:
-            raise DocumentTooBig(f"It has more than {max_chars:,} characters of text. Split it.")
-        elements.append(replace(element, text=cleaned))
-    if not any(element.kind not in ("header", "footer") for element in elements):
+            raise _too_long(max_chars)
+        elements.append(element if cleaned == element.text else replace(element, text=cleaned))
+    if not elements:
         raise NoText("There is no text in it.")
     facts = parsed.metadata
     return Parsed(
         tuple(elements),
-        DocumentMetadata(
-            filetype=mime,
-            title=facts.title or _first_title(elements),
-            language=facts.language or language_of(" ".join(e.text for e in elements[:60])),
-            author=facts.author,
-            created=facts.created,
-            modified=facts.modified,
-            url=facts.url,
-            pages=facts.pages,
-            extra=facts.extra,
+        replace(
+            facts,
+            filetype=kind.mime,
+            title=_line(facts.title) or _first_title(elements),
+            language=facts.language or (None if kind.name == "code" else language_of(elements)),
+            author=_line(facts.author),
         ),
     )
 
 
+def _too_long(max_chars: int) -> DocumentTooBig:
+    return DocumentTooBig(f"It has more than {max_chars:,} characters of text (UPWELL_PARSE_MAX_CHARS). Split it.")
+
+
+def _line(text: str | None) -> str | None:
+    return " ".join(clean_text(text).split())[:300] or None if text else None
+
+
 def _first_title(elements: list[Element]) -> str | None:
-    """The first heading of the highest level near the top, unless there are several of that level before any text."""
+    """Take the first heading of level 1 near the top, or the heading that the document begins with."""
     for element in elements[:20]:
         if element.kind == "heading" and element.level == 1:
-            return element.text.replace("\n", " ")[:300]
-    levels = Counter(e.level for e in elements if e.kind == "heading")
-    if levels and elements[0].kind == "heading":
-        return elements[0].text.replace("\n", " ")[:300]
-    return None
+            return _line(element.text)
+    return _line(elements[0].text) if elements[0].kind == "heading" else None

@@ -14,8 +14,11 @@ class Limits:
     memory_bytes: int = 2 << 30  # address space
     file_bytes: int = 512 << 20  # what it may write
     open_files: int = 256
-    output_bytes: int = 64 << 20
-    max_bytes: int = 200_000_000
     max_text_chars: int = 20_000_000
     documents_per_child: int = 200
     resident_bytes: int = 600 << 20  # a child that has grown beyond is replaced
+
+    @property
+    def output_bytes(self) -> int:
+        """What a child may send: four bytes a character at most, and the frames around its elements."""
+        return 4 * self.max_text_chars + (16 << 20)

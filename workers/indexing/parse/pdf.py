@@ -10,10 +10,10 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from workers.errors import DocumentCorrupt, DocumentEncrypted, NoText
+from workers.indexing.parse.dates import iso
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 _HYPHEN = re.compile(r"(?<=[a-zß-ÿ])[-\u00ad\u2010\ufffe\x02]\n(?=[a-zß-ÿ])")
-_DATE = re.compile(r"D:(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?")
 _END = re.compile(r"[.!?:;。！？”\"')\]]$")
 MOST_PAGES = 20_000
 
@@ -41,8 +41,8 @@ def read_pdf(data: bytes, _name: str) -> Parsed:
         DocumentMetadata(
             title=(facts.get("Title") or "").strip() or None,
             author=facts.get("Author"),
-            created=_date(facts.get("CreationDate")),
-            modified=_date(facts.get("ModDate")),
+            created=iso(facts.get("CreationDate")),
+            modified=iso(facts.get("ModDate")),
             pages=pages,
         ),
     )
@@ -128,14 +128,3 @@ def _paragraphs(text: str, page: int, headings: dict[str, int], sizes: dict[str,
 
 def _squeezed(text: str) -> str:
     return re.sub(r"\W+", "", text).lower()
-
-
-def _date(text: str | None) -> str | None:
-    found = _DATE.match(text or "")
-    if not found:
-        return None
-    year, *rest = found.groups()
-    month, day, hour, minute, second = (
-        value or default for value, default in zip(rest, ("01", "01", "00", "00", "00"), strict=True)
-    )
-    return f"{year}-{month}-{day}T{hour}:{minute}:{second}"

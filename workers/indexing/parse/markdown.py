@@ -1,0 +1,120 @@
+"""Markdown (CommonMark with tables): headings with their levels, lists, tables, code, front matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from workers.indexing.parse.dates import iso
+from workers.indexing.parse.encoding import decode
+from workers.indexing.parse.html import fragment
+from workers.indexing.parse.language import iso639
+from workers.indexing.parse.text import line_ends
+from workers.indexing.values import DocumentMetadata, Element, Parsed
+
+_FRONT = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_MARKDOWN = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
+_ANCHOR = re.compile(r"(?:^|[\s:\[,-])[&*][\w-]", re.MULTILINE)
+_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_markdown(data: bytes, _name: str) -> Parsed:
+    """CommonMark with tables; YAML front matter becomes metadata."""
+    facts, text = _front_matter(line_ends(decode(data)))
+    return Parsed(tuple(markdown(text)), facts)
+
+
+def _front_matter(text: str) -> tuple[DocumentMetadata, str]:
+    found = _FRONT.match(text)
+    if not found or _ANCHOR.search(found[1]):  # anchors could multiply without end
+        return DocumentMetadata(), text
+    try:
+        raw = yaml.load(found[1], Loader=_YAML)  # noqa: S506 - libyaml's safe loader, or Python's
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return DocumentMetadata(), text
+    if not isinstance(raw, dict):
+        return DocumentMetadata(), text
+    plain = {str(key).lower(): value for key, each in raw.items() if (value := _plain(each)) is not None}
+
+    def taken(*names: str) -> str | None:
+        values = [str(value) for name in names if (value := plain.pop(name, None)) is not None]
+        return values[0] if values else None
+
+    facts = DocumentMetadata(
+        title=taken("title"),
+        author=taken("author", "authors"),
+        language=iso639(taken("language", "lang")),
+        url=taken("url"),
+        created=iso(taken("date", "created")),
+        modified=iso(taken("modified", "updated", "lastmod")),
+        extra=plain,
+    )
+    return facts, text[found.end() :]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def markdown(text: str) -> Iterator[Element]:
+    """Yield the elements of a piece of Markdown."""
+    tokens = _MARKDOWN.parse(text)
+    bullets: list[str] = []  # what the next text of each open list begins with
+    position = 0
+    while position < len(tokens):
+        token = tokens[position]
+        kind = token.type
+        if kind == "list_item_open":
+            bullets.append(f"{token.info}{token.markup} " if token.info else "- ")
+        elif kind == "list_item_close":
+            bullets.pop()
+        elif kind == "heading_open":
+            yield Element("heading", _inline(tokens[position + 1]), level=int(token.tag[1]))
+            position += 1
+        elif kind == "inline":
+            if bullets:
+                yield Element("list", "  " * (len(bullets) - 1) + bullets[-1] + _inline(token))
+                bullets[-1] = "  "
+            else:
+                yield Element("text", _inline(token))
+        elif kind in ("fence", "code_block"):
+            yield Element("code", token.content)
+        elif kind == "html_block":
+            yield from fragment(token.content)
+        elif kind == "table_open":
+            end = next(i for i in range(position, len(tokens)) if tokens[i].type == "table_close")
+            yield Element("table", _table(tokens[position:end]))
+            position = end
+        position += 1
+
+
+def _inline(token: Token) -> str:
+    parts: list[str] = []
+    for child in token.children or []:
+        if child.type in ("text", "code_inline", "image"):
+            parts.append(child.content)
+        elif child.type == "softbreak":
+            parts.append(" ")
+        elif child.type == "hardbreak" or (child.type == "html_inline" and child.content.startswith("<br")):
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _table(tokens: Sequence[Token]) -> str:
+    rows: list[list[str]] = []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            rows[-1].append(_inline(token))
+    return "\n".join(" | ".join(row) for row in rows)
