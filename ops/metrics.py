@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from workers.contract.states import State
+from workers.housekeeping.findings import Kind
 
 STAGES = ("parse", "reconcile", "store", "embed")
 
@@ -30,6 +31,7 @@ class Figures(Collector):
         yield from self._queues()
         yield from self._work()
         yield from self._processes()
+        yield from self._audits()
 
     def _documents(self) -> Iterator[Metric]:
         documents = GaugeMetricFamily("upwell_documents", "Documents by state.", labels=["state"])
@@ -86,6 +88,32 @@ class Figures(Collector):
                 dirty.add_metric([process["name"]], float(process["info"].get("dirty", 0)))
         yield age
         yield dirty
+
+    def _audits(self) -> Iterator[Metric]:
+        """The last audit; findings that are left are what somebody should look at."""
+        audit = self._status["audit"]
+        found = GaugeMetricFamily(
+            "upwell_audit_findings", "Documents in which the last audit found something.", labels=["kind"]
+        )
+        left = GaugeMetricFamily(
+            "upwell_audit_findings_left", "Findings of the last audit that are left.", labels=["kind"]
+        )
+        for kind in Kind:
+            found.add_metric([kind.value], audit["found"].get(kind.value, 0))
+            left.add_metric([kind.value], audit["left"].get(kind.value, 0))
+        yield found
+        yield left
+        yield GaugeMetricFamily(
+            "upwell_audit_documents", "Documents that the last audit compared.", value=audit["documents"]
+        )
+        yield GaugeMetricFamily("upwell_audit_points", "Points that the last audit compared.", value=audit["points"])
+        yield GaugeMetricFamily("upwell_audit_running", "1: an audit is being done.", value=float(audit["running"]))
+        if audit["finished_at_s"] is not None:
+            yield GaugeMetricFamily(
+                "upwell_audit_finished_timestamp_seconds", "When the last audit ended.", value=audit["finished_at_s"]
+            )
+            failed = float(audit["failed"] is not None)
+            yield GaugeMetricFamily("upwell_audit_failed", "1: the last audit could not be done.", value=failed)
 
 
 def render(status: dict[str, Any], counters: dict[str, float]) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
+import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ from uuid import uuid4
 
 from sqlalchemy import Engine, select
 
+from producers.roots import place_marker
 from workers.contract import intake, schema
 from workers.contract.identity import document_id
 from workers.contract.intake import Observation, Stat
@@ -24,6 +27,8 @@ SOURCE = "uploads"
 FREE_SPACE_FLOOR = 200 << 20
 LONGEST_NAME = 200
 LONGEST_PATH = 1000
+ABOUT = ".about"
+"""Ending of the file beside the uploads that says of each document what a lost ledger could not tell any more."""
 
 
 class UploadTooLarge(ValueError):
@@ -62,7 +67,8 @@ class UploadStore:
         self._engine, self._hints, self._max_bytes = engine, hints, max_bytes
         self._directory = data_dir.absolute() / "uploads"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        intake.register_source(engine, SOURCE, "uploads", str(self._directory))
+        marker = intake.marker_of(engine, SOURCE) or place_marker(self._directory)
+        intake.register_source(engine, SOURCE, "uploads", str(self._directory), marker)
 
     def put(
         self,
@@ -87,6 +93,7 @@ class UploadStore:
         stored = f"{uuid4().hex}{Path(name).suffix[:16]}"
         try:
             draft.replace(self._directory / stored)
+            self._write_about(key, {"path": path, "stored": stored, "extra": metadata or {}})
             _sync(self._directory)
             before = self._stored_name(key)
             found = (self._directory / stored).stat()
@@ -118,6 +125,7 @@ class UploadStore:
         if row is None:
             return False
         intake.observe(self._engine, [Observation(SOURCE, bytes(row.raw_path), None, document_path=row.path)])
+        _about(self._directory, key).unlink(missing_ok=True)
         (self._directory / os.fsdecode(row.raw_path)).unlink(missing_ok=True)
         self._hints.look([key])
         return True
@@ -147,12 +155,69 @@ class UploadStore:
             raise
         return draft, size, state.hexdigest()
 
+    def _write_about(self, key: str, about: dict[str, Any]) -> None:
+        """Say beside the bytes which document they are: with the ledger lost, this is all that remembers it."""
+        draft = self._directory / f".{uuid4().hex}.part"
+        with draft.open("x", encoding="utf-8") as file:
+            json.dump(about, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(_about(self._directory, key))
+
     def _stored_name(self, key: str) -> str | None:
         with schema.reading(self._engine).connect() as connection:
             raw = connection.scalar(
                 select(documents.c.raw_path).where(documents.c.id == key, documents.c.wanted == "present")
             )
         return os.fsdecode(raw) if raw is not None else None
+
+
+def listed(directory: Path) -> Iterator[Observation]:
+    """Yield every upload of a store, as its bytes and the file beside them tell it; the ledger is not asked."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(ABOUT):
+                seen = _described(directory, directory / entry.name)
+                if seen is not None:
+                    yield seen
+
+
+def at(directory: Path, raw_path: bytes, path: str) -> Observation | None:
+    """Return what is stored under ``raw_path`` for the document at ``path``; None: nothing.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    described = _described(directory, _about(directory, document_id(SOURCE, path)))
+    if described is not None and described.raw_path == raw_path:
+        return described
+    found = _stat(directory, raw_path)
+    return None if found is None else Observation(SOURCE, raw_path, found, touched=True, bulk=True, document_path=path)
+
+
+def _described(directory: Path, about: Path) -> Observation | None:
+    try:
+        told = json.loads(about.read_text("utf-8"))
+        path, stored, extra = str(told["path"]), str(told["stored"]), dict(told["extra"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    raw = os.fsencode(stored)
+    found = _stat(directory, raw) if b"/" not in raw else None
+    if found is None:
+        return None
+    return Observation(SOURCE, raw, found, touched=True, bulk=True, extra=extra, document_path=path)
+
+
+def _about(directory: Path, key: str) -> Path:
+    return directory / f".{key}{ABOUT}"
+
+
+def _stat(directory: Path, raw: bytes) -> Stat | None:
+    try:
+        found = os.lstat(os.path.join(os.fsencode(directory), raw))
+    except FileNotFoundError:
+        return None
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def clean_name(filename: str) -> str:

@@ -25,6 +25,7 @@ from ops.api.queries import Queries, QueryAway
 from ops.api.query import router as query_router
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
+from ops.api.verify import router as verify_router
 from producers.uploads import UploadStore
 from workers.contract.broker import Hints, make_celery
 
@@ -48,7 +49,7 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     url = settings.broker_url.get_secret_value()
     celery = make_celery(url, settings.key_prefix, "producer", name="api")
     views = LedgerViews(engine)
-    status = Status(settings, views)
+    status = Status(settings, views, engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,6 +77,7 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     allowed = [Depends(_check_key)]
     app.include_router(query_router, prefix="/v1", dependencies=allowed)
     app.include_router(documents_router, prefix="/v1", dependencies=allowed)
+    app.include_router(verify_router, prefix="/v1", dependencies=allowed)
     _add_status(app)
     app.mount("/", StaticFiles(directory=CONSOLE, html=True), name="console")
     return app

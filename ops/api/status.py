@@ -9,18 +9,21 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import redis
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ops.api.ledger_views import LedgerViews
 from ops.api.settings import ApiSettings
+from ops.api.verify import summary as audits
 from workers.contract.messages import Queue
 
 
 class Status:
     """Asks ledger, broker and Qdrant; each may be away."""
 
-    def __init__(self, settings: ApiSettings, views: LedgerViews) -> None:
+    def __init__(self, settings: ApiSettings, views: LedgerViews, engine: Engine) -> None:
         self._settings = settings
+        self._engine = engine
         self._views = views
         self._broker = redis.Redis.from_url(
             settings.broker_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1
@@ -53,6 +56,7 @@ class Status:
             "sources": self._views.sources(),
             "processes": self._views.processes(),
             "qdrant": self.fullness(),
+            "audit": audits(self._engine),
         }
 
     def queues(self) -> dict[str, dict[str, Any] | None]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from ops.cli import add, ask, doctor, documents, held, processes, search, status, up, version
+from ops.cli import add, ask, doctor, documents, held, processes, search, status, up, verify, version
 from ops.cli.errors import EXIT_MISCONFIGURED, CliError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("ask")(ask.ask)
 app.command("status")(status.status)
 app.add_typer(documents.app, name="documents")
 app.add_typer(held.app, name="held")
+app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(processes.watch)
 app.command("api")(processes.api)

@@ -74,12 +74,16 @@ def query(as_json: bool = JSON_LOGS) -> None:
 
 @worker.command("beat")
 def beat(as_json: bool = JSON_LOGS) -> None:
-    """Sweep, verify and retry what is due (UPWELL_LEDGER_URL); safe to run twice."""
+    """Sweep, retry what is due, audit the index; safe to run twice.
+
+    Environment: UPWELL_LEDGER_URL, UPWELL_QDRANT_URL, UPWELL_AUDIT_INTERVAL.
+    """
     _choose_json(as_json)
+    from producers.listing import FilesOnDisk
     from workers.housekeeping import main
 
     with _in_words():
-        main.run()
+        main.run(FilesOnDisk())
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def status(
 def _wait(timeout: float | None) -> dict[str, Any]:
     """Return the first answer that says converged, or the last one in time."""
     begun = time.monotonic()
-    line = _ProgressLine()
+    line = ProgressLine()
     last: dict[str, Any] | None = None
     connected_at = begun
     try:
@@ -67,7 +67,7 @@ def _wait(timeout: float | None) -> dict[str, Any]:
         line.close()
 
 
-class _ProgressLine:
+class ProgressLine:
     """One line on standard error: rewritten on a terminal, repeated elsewhere when it changes, not too often."""
 
     def __init__(self) -> None:
@@ -104,5 +104,20 @@ def _show(answer: dict[str, Any]) -> None:
         print(f"queue {clean(name)}: {queue.get('length', 0)}" + (f", oldest {age:.0f} s" if age else ""))
     for name, address in (answer.get("addresses") or {}).items():
         print(f"{clean(name)}: {clean(address)}")
+    _show_audit(answer.get("audit") or {})
     for alarm in alarms(answer):
         print(f"alarm: {clean(alarm)}")
+
+
+def _show_audit(audit: dict[str, Any]) -> None:
+    if audit.get("running"):
+        print("audit: running")
+    if not audit.get("finished_at"):
+        return
+    verdict = "all was well" if audit.get("clean") else "see upwell verify"
+    counted = [f"{count} {kind}" for kind, count in (audit.get("found") or {}).items()]
+    repaired = [f"{count} {kind}" for kind, count in (audit.get("repaired") or {}).items()]
+    found = f"; found {', '.join(counted)}" if counted else ""
+    found += f"; repaired {', '.join(repaired)}" if repaired else ""
+    failed = f"; {clean(audit['failed'])}" if audit.get("failed") else ""
+    print(f"audit: {clean(audit['finished_at'])}, {verdict}{found}{failed}")

@@ -19,6 +19,7 @@ VENDOR_HOMES = {
     "qdrant_client": (
         "workers/adapters/qdrant.py",
         "workers/adapters/qdrant_search.py",
+        "workers/adapters/qdrant_audit.py",
     ),
     "openai": ("workers/adapters/embeddings.py", "workers/adapters/chat.py"),
     "qdrant_edge": ("workers/adapters/bm25.py", "ops/embedded/qdrant/", "ops/cli/"),

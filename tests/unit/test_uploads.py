@@ -32,7 +32,8 @@ def row(engine, key):
 
 
 def kept(tmp_path) -> list[bytes]:
-    return [file.read_bytes() for file in (tmp_path / "data" / "uploads").iterdir()]
+    stored = (tmp_path / "data" / "uploads").iterdir()
+    return [file.read_bytes() for file in stored if not file.name.startswith(".")]
 
 
 def test_an_upload_is_stored_under_a_name_of_ours_and_hinted(store, engine, tmp_path):

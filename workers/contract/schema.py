@@ -116,6 +116,24 @@ counters = Table(
     Column("value", Float, nullable=False, default=0.0),
 )
 
+audits = Table(
+    "audits",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("asked_by", String(16), nullable=False),  # person | schedule | count
+    Column("repair", Boolean, nullable=False, default=False),
+    Column("deep", Boolean, nullable=False, default=False),  # read every file again instead of its size and times
+    Column("state", String(8), nullable=False),  # asked | running | done | failed
+    Column("lease_until", Float),  # whoever runs it renews this; past it, another one starts it again
+    Column("starts", Integer, nullable=False, default=0),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("progress", Text, nullable=False, default="{}"),  # JSON: step, documents, points, files
+    Column("report", Text),  # JSON: housekeeping.report
+)
+Index("audits_asked_at", audits.c.asked_at)
+
 
 class LedgerMismatch(RuntimeError):
     """The ledger was written by another release of Upwell."""

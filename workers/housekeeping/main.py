@@ -1,4 +1,4 @@
-"""The housekeeping process: sweeps for ever, and trims the embedding cache.  Any number may run."""
+"""The housekeeping process: sweeps for ever, audits now and then, trims the embedding cache.  Any number may run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from types import FrameType
 
 import redis
 import structlog
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from workers.adapters import qdrant
+from workers.adapters.qdrant_audit import QdrantAudit, current_collection
 from workers.contract import intake, schema
 from workers.contract.broker import Hints, make_celery
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
+from workers.housekeeping.auditor import Auditor
+from workers.housekeeping.ports import Files
 from workers.housekeeping.settings import HousekeepingSettings
 from workers.housekeeping.sweep import sweep
 from workers.indexing.ledger import RECIPE_FACT, Ledger
@@ -24,8 +29,8 @@ log = structlog.get_logger()
 TRIM_S = 600.0
 
 
-def run() -> None:
-    """Run until SIGTERM."""
+def run(files: Files) -> None:
+    """Run until SIGTERM; ``files`` is how audits see what is on disk."""
     settings = HousekeepingSettings()
     set_up_logs("beat", level=settings.log_level, fmt=settings.log_format)
     stop = threading.Event()
@@ -40,6 +45,8 @@ def run() -> None:
     url = settings.broker_url.get_secret_value()
     hints = Hints(make_celery(url, settings.key_prefix, "producer"))
     broker = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2)
+    auditor = _auditor(settings, engine, files, hints)
+    auditor.start()
     trimmed_at = time.monotonic()
     log.info("beat.ready", every_s=settings.sweep_interval)
     while not stop.wait(settings.sweep_interval):
@@ -55,7 +62,19 @@ def run() -> None:
                 ledger.vectors.trim(settings.embedding_cache_entries, settings.embedding_cache_mb << 20)
         except (SQLAlchemyError, redis.RedisError) as exc:  # away or busy: the next sweep tries again
             log.warning("sweep.failed", error=type(exc).__name__)
+    auditor.stop()
     intake.leave(engine, "beat")
+
+
+def _auditor(settings: HousekeepingSettings, engine: Engine, files: Files, hints: Hints) -> Auditor:
+    client = qdrant.connect(settings)
+
+    def open_index() -> QdrantAudit | None:
+        collection = current_collection(client, settings.collection, settings.qdrant_url)
+        return None if collection is None else QdrantAudit(client, collection, settings.qdrant_url)
+
+    directory = settings.data_dir / "audit"
+    return Auditor(engine, open_index, files, hints, directory, interval_s=settings.audit_interval)
 
 
 def _queued(broker: redis.Redis, settings: HousekeepingSettings) -> int:

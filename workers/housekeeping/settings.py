@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from workers.contract.settings import BrokerSettings, LedgerSettings, LogSettings
+from workers.contract.settings import (
+    BrokerSettings,
+    IndexSettings,
+    LedgerSettings,
+    LogSettings,
+    SourceSettings,
+)
 
 
-class HousekeepingSettings(LedgerSettings, BrokerSettings, LogSettings):
+class HousekeepingSettings(LedgerSettings, BrokerSettings, IndexSettings, SourceSettings, LogSettings):
     """Everything the housekeeping process can be told."""
 
     sweep_interval: float = Field(5.0, gt=0, description="Seconds between two sweeps of the ledger.")
     sweep_batch: int = Field(1000, ge=1, description="Most hints that one sweep sends.")
+    audit_interval: float = Field(
+        86_400.0, ge=0, description="Seconds between two audits that repair what they find; 0: only when asked for."
+    )
     embedding_cache_entries: int = Field(
         1_000_000, ge=0, description="Most vectors that are remembered, so that no text is paid for twice."
     )
