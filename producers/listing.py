@@ -50,7 +50,9 @@ class FilesOnDisk:
             return
         rules = self._rules[home.name] = IgnoreRules(root)
         scanned = Scanned()
-        yield from walk(home.name, root, b"", rules, scanned, bulk=True)
+        for found in walk(root, b"", rules, scanned):
+            if found is not None:
+                yield found.observation(home.name, touched=True, bulk=True)
         unreadable += scanned.unreadable
         _check(home)  # a disk that went away in the middle looks like many deletions
 
@@ -65,7 +67,8 @@ class FilesOnDisk:
         if home.kind == "uploads":
             return uploads.at(root, raw_path, path)
         rules = self._rules.setdefault(home.name, IgnoreRules(root))
-        return look(home.name, root, raw_path, rules, touched=True, bulk=True)
+        found = look(root, raw_path, rules)
+        return None if found is None else found.observation(home.name, touched=True, bulk=True)
 
 
 def _check(home: Place) -> None:
