@@ -5,11 +5,11 @@
     . SourceUnsettled     the file changed while it was being read
     . SourceUnavailable   the file cannot be read right now (permission, I/O error, root away)
     . Outage              a server we need is away: consumes no attempt
-      > IndexUnavailable, EmbedderUnavailable, ChatUnavailable
+      > IndexUnavailable, EmbedderUnavailable, ChatUnavailable, RerankerUnavailable
     . ParserCrashed       the parser child died, ran out of time or of memory
   - Permanent   park the document; a person is told why
     . DocumentEncrypted, DocumentCorrupt, DocumentTooBig, DocumentHostile, TooManyAttempts
-    . IndexMisconfigured, EmbedderMisconfigured, ChatMisconfigured
+    . IndexMisconfigured, EmbedderMisconfigured, ChatMisconfigured, RerankerMisconfigured
   - NotADocument   nothing to index, and nothing wrong
     . UnsupportedType     we do not read this kind of file: skipped
     . NoText              parsed, but there is no text in it: empty
@@ -56,6 +56,10 @@ class ChatUnavailable(Outage):
     """The chat endpoint does not answer."""
 
 
+class RerankerUnavailable(Outage):
+    """No answer from the reranker; hits stay in the order of the search."""
+
+
 class ParserCrashed(Transient):
     """The parser child died, ran out of time or of memory.  Retried once or twice, then parked."""
 
@@ -94,6 +98,10 @@ class EmbedderMisconfigured(Permanent):
 
 class ChatMisconfigured(Permanent):
     """The chat endpoint refuses us (key, model)."""
+
+
+class RerankerMisconfigured(Permanent):
+    """The reranker refuses what we send, or answers in another shape."""
 
 
 class NotADocument(WorkerError):

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from workers.contract.broker import make_celery, stamp
-from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, Queue
+from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
@@ -45,6 +45,14 @@ class Queries:
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_SEARCH, request)
+
+    async def search_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the query worker's answers to several searches.
+
+        Raises:
+            QueryAway: no answer in time.
+        """
+        return await self._ask(TASK_SEARCH_BATCH, request)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the query worker's answer to a question.

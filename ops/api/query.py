@@ -16,15 +16,51 @@ from ops.api.queries import QueryAway
 router = APIRouter(tags=["query"])
 
 
+class RecencyBody(BaseModel):
+    """Newer documents first."""
+
+    model_config = ConfigDict(extra="forbid")
+    field: Annotated[str, Field(max_length=100, description="A date of the metadata.")] = "modified"
+    half_life_days: Annotated[float, Field(gt=0, le=36_500, description="Age at which half of the bonus is gone.")] = (
+        365
+    )
+    weight: Annotated[float, Field(gt=0, le=1, description="Share of the score that age can take away.")] = 0.5
+
+
 class SearchBody(BaseModel):
     """What a search takes."""
 
     model_config = ConfigDict(extra="forbid")
-    query: Annotated[str, Field(min_length=1, max_length=8000, examples=["boiler code"])]
+    query: Annotated[str, Field(min_length=1, max_length=4000, examples=["boiler code"])]
     limit: Annotated[int, Field(ge=1, le=100)] = 10
     mode: Literal["hybrid", "lexical", "semantic"] = "hybrid"
-    filters: dict[str, Any] | None = None
-    explain: bool = False
+    filters: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="What a hit must be: equality, any-of, ranges, prefix, exists, and, or, not.",
+            examples=[{"filetype": "text/markdown", "date": {"gte": "2015"}}],
+        ),
+    ] = None
+    explain: Annotated[bool, Field(description="Say for each hit why it is there.")] = False
+    facets: Annotated[
+        list[str] | None,
+        Field(max_length=16, description="Fields to count over the found documents; `date:year` counts years."),
+    ] = None
+    per_document: Annotated[
+        int | None, Field(ge=1, le=100, description="Chunks of a document that come before those of others.")
+    ] = None
+    collapse: Annotated[bool, Field(description="Show what says the same once.")] = True
+    neighbours: Annotated[int, Field(ge=0, le=5, description="Chunks before and after each hit to return.")] = 0
+    diversity: Annotated[float, Field(ge=0, le=1, description="How much hits should differ (MMR); 0: not at all.")] = 0
+    recency: RecencyBody | None = None
+    rerank: Annotated[bool, Field(description="Let the reranker order the best, where there is one.")] = True
+
+
+class BatchBody(BaseModel):
+    """Several searches at once."""
+
+    model_config = ConfigDict(extra="forbid")
+    searches: Annotated[list[SearchBody], Field(min_length=1, max_length=32)]
 
 
 class Message(BaseModel):
@@ -44,6 +80,12 @@ class AnswerBody(SearchBody):
 async def search(request: Request, body: Annotated[SearchBody, Body()]) -> Response:
     """Return hits, best first, and the mode that was really used."""
     return _answered(await request.app.state.queries.search(body.model_dump(exclude_none=True)))
+
+
+@router.post("/search/batch", summary="Several searches", response_class=JSONResponse)
+async def search_batch(request: Request, body: Annotated[BatchBody, Body()]) -> Response:
+    """Return the results in the order of the searches; their queries are embedded with one call."""
+    return _answered(await request.app.state.queries.search_batch(body.model_dump(exclude_none=True)))
 
 
 @router.post("/answer", summary="Answer with citations", response_class=JSONResponse)

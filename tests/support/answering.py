@@ -36,7 +36,7 @@ class Index:
         self.asked: list[tuple[bool, bool]] = []
         self.deleted: set[str] = set()
 
-    def find(self, words, meaning, *, limit, filters, explain=False):
+    def find(self, words, meaning, *, limit, filters, explain=False, vectors=False):
         self.asked.append((words is not None, meaning is not None))
         wanted = set(words.indices) if words is not None else set()
         shared = [(len(wanted & set(query_vector(c.content).indices)), c) for c in self.chunks]
@@ -51,6 +51,12 @@ class Index:
     def has_vectors(self):
         return self.vectors
 
+    def languages(self):
+        return ("english",)
+
+    def neighbours(self, found, reach):
+        return {}
+
     def present(self, ids):
         return frozenset(ids) - self.deleted
 
@@ -61,7 +67,7 @@ class Away:
     def query(self, text):
         raise EmbedderUnavailable("No answer from the embedding endpoint (UPWELL_EMBEDDINGS_URL).")
 
-    passages = query
+    passages = queries = query
 
 
 class Near:
@@ -72,6 +78,8 @@ class Near:
 
     def passages(self, texts):
         return [self.query(text) for text in texts]
+
+    queries = passages
 
 
 def answering(index, chat=None, embedder=None, catalogue=None, **more: Any) -> Answering:

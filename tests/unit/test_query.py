@@ -58,7 +58,7 @@ SENSELESS = [
     {"query": " "},
     {"query": "x", "limit": 0},
     {"query": "x", "mode": "best"},
-    {"query": "x", "filters": {"a": {"gt": 1}}},
+    {"query": "x", "filters": {"a": {"near": 1}}},
     {"query": "x", "filters": {"": 1}},
     {"query": "x", "filters": {"a": []}},
     {"query": "x", "surprise": 1},

@@ -1,23 +1,34 @@
 """The only module of the workers that computes BM25 vectors: Qdrant's own model, in process, without a download.
 
-Words become the token ids of Qdrant's `qdrant/bm25` with its defaults, so a reader that lets Qdrant infer its query
-finds our points.  That model takes a run of Chinese, Japanese or Thai as one word; those runs go through Qdrant's
-multilingual tokenizer instead (which in turn loses numbers, so it gets nothing else).  Figures in ADR 0012.
+What a stored chunk has, so that every reader finds it (figures in ADR 0012):
+
+* the token ids of Qdrant's `qdrant/bm25` with its defaults: a reader that lets Qdrant infer its query finds our points;
+* the stems of the chunk's own language, where it is one that Qdrant can stem and not English;
+* runs of Chinese, Japanese, Thai and the like, which that model takes for one word, through Qdrant's multilingual
+  tokenizer (which in turn loses numbers, so it gets nothing else);
+* the parts of `camelCase` words, and `snake_case`, `dotted.names` and hyphened words written as one.
+
+A query asks for each of its words once: a word whose two stems differ has half its weight on either.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
-BM25_VERSION = "qdrant/bm25 english word+multilingual 2"
+from workers.adapters.language import language_of
+
+BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds 3"
 """Part of the recipe: other token ids need other points."""
+
+LONGEST_WORD = 100
 
 _UNSPACED = re.compile(
     "["
@@ -26,6 +37,10 @@ _UNSPACED = re.compile(
     "\U00020000-\U0003ffff"
     "]+"
 )
+_NAME = re.compile(r"[^\W_]+(?:[._-][^\W_]+)*")
+_JOINTS = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
+_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
+_DEFAULT = "english"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +53,59 @@ class SparseVector:
 
 def document_vector(text: str) -> SparseVector:
     """Return the sparse vector of a stored text."""
-    return _vector(text, "embed_document")
+    text = _clean(text)
+    spaced, runs = _apart(text)
+    compounds = [part for name in _compounds(spaced) for part in _other_forms(name)]
+    weights = _weights(_model(_DEFAULT).embed_document(" ".join([spaced, *compounds])))
+    own = language_of(spaced)
+    if own not in (None, _DEFAULT):
+        weights = _weights(_model(own).embed_document(spaced)) | weights
+    if runs:
+        weights |= _weights(_segments().embed_document(" ".join(runs)))
+    return SparseVector(list(weights), list(weights.values()))
 
 
 def query_vector(text: str) -> SparseVector:
-    """Return the sparse vector of a query: each of its words once.  Empty when it has only stop words."""
-    return _vector(text, "embed_query")
+    """Return the words of a text as each stored text has them: Qdrant's defaults, and words of unspaced scripts."""
+    spaced, runs = _apart(_clean(text))
+    weights = dict.fromkeys(_model(_DEFAULT).embed_query(spaced).indices, 1.0)
+    if runs:
+        weights |= dict.fromkeys(_segments().embed_query(" ".join(runs)).indices, 1.0)
+    return SparseVector(list(weights), list(weights.values()))
+
+
+def search_vector(text: str, languages: Sequence[str] = ()) -> SparseVector:
+    """Return the sparse vector that a search asks for.  Empty when it has only stop words.
+
+    ``languages`` (English names) are those that the query may be in when its own words do not tell.
+    """
+    text = _clean(text)
+    spaced, runs = _apart(text)
+    own = tuple(name for name in _languages(spaced, languages) if name != _DEFAULT)
+    weights = dict.fromkeys(_model(_DEFAULT).embed_query(spaced).indices, 1.0)
+    if own:
+        weights = _shared(spaced, own, weights)
+    for name in _compounds(spaced):
+        for part in _other_forms(name):
+            for token in _model(_DEFAULT).embed_query(part).indices:
+                weights.setdefault(token, 0.5)
+    if runs:
+        weights |= dict.fromkeys(_segments().embed_query(" ".join(runs)).indices, 1.0)
+    return SparseVector(list(weights), list(weights.values()))
 
 
 @lru_cache(maxsize=1 << 16)
-def word_ids(word: str) -> tuple[int, ...]:
-    """Return the token ids of one word; none for a stop word.  Equal ids: search takes the words for the same."""
-    return tuple(query_vector(word).indices)
+def word_ids(word: str, languages: tuple[str, ...] = ()) -> tuple[int, ...]:
+    """Return the token ids of one word; none for a stop word.  A common id: search takes two words for the same."""
+    found = dict.fromkeys(search_vector(word).indices)
+    for name in languages:
+        found |= dict.fromkeys(_model(name).embed_query(_clean(word)).indices)
+    return tuple(found)
+
+
+def languages_of(query: str, languages: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the languages that a query is searched in, beside English."""
+    return tuple(name for name in _languages(_apart(_clean(query))[0], languages) if name != _DEFAULT)
 
 
 def unspaced_runs(text: str) -> Iterator[tuple[int, str]]:
@@ -58,15 +114,63 @@ def unspaced_runs(text: str) -> Iterator[tuple[int, str]]:
         yield run.start(), run.group()
 
 
-def _vector(text: str, how: Literal["embed_document", "embed_query"]) -> SparseVector:
-    text = _clean(text)
+def spaced_words(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the place of every word of the scripts that put spaces between words."""
+    parts, last = [], 0
+    for start, run in unspaced_runs(text):
+        parts += [text[last:start], " " * len(run)]
+        last = start + len(run)
+    for match in _word().finditer("".join([*parts, text[last:]]) if parts else text):
+        yield match.span()
+
+
+def _languages(spaced: str, otherwise: Sequence[str]) -> tuple[str, ...]:
+    own = language_of(spaced, question=True)
+    return (own,) if own is not None else tuple(dict.fromkeys(otherwise))
+
+
+def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> dict[int, float]:
+    """Share each word's weight between its stems; what is a stop word in the query's one language goes."""
+    found = dict(weights)
+    stop: set[int] = set()
+    kept: set[int] = set()
+    for start, end in spaced_words(text):
+        word = text[start:end]
+        usual = set(_model(_DEFAULT).embed_query(word).indices)
+        others = [set(_model(name).embed_query(word).indices) for name in languages]
+        if len(languages) == 1 and not others[0]:
+            stop |= usual
+            continue
+        kept |= usual
+        different = set().union(*others) - usual
+        if different:
+            found |= dict.fromkeys(different, 0.5 if usual else 1.0)
+            # A document of that language has both stems; one of another language, or of none, has the usual one.
+            found |= {token: 0.5 for token in usual if token in found}
+    without = {token: weight for token, weight in found.items() if token not in stop - kept}
+    return without or found
+
+
+def _compounds(text: str) -> list[str]:
+    return [name for name in _NAME.findall(text) if len(name) <= LONGEST_WORD and _JOINTS.search(name)]
+
+
+def _other_forms(name: str) -> list[str]:
+    """Return what else a compound may be called: maxRetries -> max, Retries; max_retries -> maxretries."""
+    pieces = re.split("[._-]", name)
+    joined = ["".join(pieces)] if len(pieces) > 1 else []
+    humps = [_HUMP.findall(piece) for piece in pieces]
+    return [*joined, *(part for parts in humps if len(parts) > 1 for part in parts)]
+
+
+def _weights(vector: Any) -> dict[int, float]:
+    return dict(zip(vector.indices, vector.values, strict=True))
+
+
+def _apart(text: str) -> tuple[str, list[str]]:
+    """Return the text without its unspaced runs, and the runs."""
     runs = _UNSPACED.findall(text)
-    words = getattr(_words(), how)(_UNSPACED.sub(" ", text) if runs else text)
-    weights: dict[int, float] = dict(zip(words.indices, words.values, strict=True))
-    if runs:
-        found = getattr(_segments(), how)(" ".join(runs))
-        weights |= dict(zip(found.indices, found.values, strict=True))
-    return SparseVector(list(weights), list(weights.values()))
+    return (_UNSPACED.sub(" ", text) if runs else text), runs
 
 
 def _clean(text: str) -> str:
@@ -75,11 +179,18 @@ def _clean(text: str) -> str:
 
 
 @cache
-def _words() -> Any:
-    return Bm25()
+def _model(language: str) -> Any:
+    return Bm25() if language == _DEFAULT else Bm25(Bm25Config(language=language))
 
 
 @cache
 def _segments() -> Any:
     """Costs 50 MB for its dictionaries, and only those who need it pay."""
     return Bm25(Bm25Config(tokenizer=TokenizerType.Multilingual))
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Letters and digits, and the marks that belong to them: ``re`` alone would cut Hindi and decomposed accents."""
+    marks = [chr(n) for n in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(n))[0] == "M"]
+    return re.compile(f"[^\\W_](?:[^\\W_]|[{''.join(map(re.escape, marks))}])*")

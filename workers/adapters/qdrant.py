@@ -29,7 +29,7 @@ SPARSE = "bm25"
 BATCH = 256
 PAGE = 512
 
-PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType] = {
+PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
     "doc_id": m.PayloadSchemaType.KEYWORD,
     "digest": m.PayloadSchemaType.KEYWORD,
     "tenant": m.PayloadSchemaType.KEYWORD,
@@ -37,7 +37,9 @@ PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType] = {
     "chunk_index": m.PayloadSchemaType.INTEGER,
     "embedded": m.PayloadSchemaType.BOOL,
     "metadata.source": m.PayloadSchemaType.KEYWORD,
-    "metadata.path": m.PayloadSchemaType.KEYWORD,
+    "metadata.path": m.KeywordIndexParams(
+        type=m.KeywordIndexType.KEYWORD, prefix=True
+    ),  # paths are asked for by folder
     "metadata.filetype": m.PayloadSchemaType.KEYWORD,
     "metadata.language": m.PayloadSchemaType.KEYWORD,
     "metadata.created": m.PayloadSchemaType.DATETIME,

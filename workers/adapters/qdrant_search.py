@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
+import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from workers.adapters.bm25 import SparseVector
+from workers.adapters.language import NAMES
+from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
+from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
 from workers.query.ports import VectorRefused
-from workers.query.values import Filters, Found, Place, Scalar, Vector
+from workers.query.values import Found, Place, Vector
 
 SPARSE = "bm25"
-TENANT = "default"
 PREFETCH = 100
 """Fewest points in each list that is fused: DBSF takes a list's spread from its members, so not a handful."""
 
@@ -28,9 +31,12 @@ SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
 VECTORS_SEEN_S = 60.0
+TYPES_S = 30.0
+TYPES_UNKNOWN_S = 2.0
+"""How long the types of payload fields are believed; a field that nobody knew a moment ago may be new."""
 
-_TOP_LEVEL = frozenset({"doc_id", "version", "digest", "chunk_index", "indexed_at", "embedded"})
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+LANGUAGES_S = 60.0
+MOST_LANGUAGES = 3
 
 
 class QdrantSearch:
@@ -41,6 +47,8 @@ class QdrantSearch:
         self._url = settings.qdrant_url
         self._collection = settings.collection
         self._vectors_seen_at: float | None = None
+        self._types: tuple[float, Mapping[str, str]] | None = None
+        self._languages: tuple[float, tuple[str, ...]] | None = None
         # One client per process: each costs tens of milliseconds.
         self._client = QdrantClient(
             url=self._url,
@@ -51,7 +59,14 @@ class QdrantSearch:
         )
 
     def find(
-        self, words: SparseVector | None, meaning: Vector | None, *, limit: int, filters: Filters, explain: bool = False
+        self,
+        words: SparseVector | None,
+        meaning: Vector | None,
+        *,
+        limit: int,
+        filters: Condition = EVERYTHING,
+        explain: bool = False,
+        vectors: bool = False,
     ) -> list[Found]:
         lists: dict[str, Any] = {}
         if meaning is not None:
@@ -60,17 +75,67 @@ class QdrantSearch:
             lists["bm25"] = m.SparseVector(indices=words.indices, values=words.values)
         if not lists:
             return []
-        condition = _condition(filters)
+        condition = self._condition(filters)
         wanted = limit + SPARE
         deep = max(PREFETCH, wanted)
         requests = [_fused(lists, condition, wanted, deep) if len(lists) == 2 else _single(lists, condition, wanted)]
+        requests[0].with_vector = vectors
         if explain:
             requests += [_ids_of(name, query, condition, deep) for name, query in lists.items()]
-        with self._translated(dense=meaning is not None):
+        with self._translated(dense=meaning is not None, filtered=filters != EVERYTHING):
             answers = self._client.query_batch_points(self._collection, requests)
         places = dict(zip(lists, answers[1:], strict=False))
         found = [_found(point, places) for point in answers[0].points]
         return sorted(found, key=lambda hit: (-hit.score, hit.id))[:limit]
+
+    def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
+        """One request for all: the chunks of the same document and version that stand up to ``reach`` places away."""
+        requests = [
+            m.QueryRequest(
+                filter=m.Filter(
+                    must=[
+                        m.FieldCondition(key="doc_id", match=m.MatchValue(value=one.doc_id)),
+                        m.FieldCondition(
+                            key="chunk_index", range=m.Range(gte=one.chunk_index - reach, lte=one.chunk_index + reach)
+                        ),
+                        m.FieldCondition(key="tenant", match=m.MatchValue(value=TENANT)),
+                    ],
+                ),
+                limit=2 * reach + 8,  # an edit under way may have left some of an older version
+                with_payload=True,
+            )
+            for one in found
+        ]
+        if not requests:
+            return {}
+        with self._translated():
+            answers = self._client.query_batch_points(self._collection, requests)
+        return {
+            one.id: sorted(
+                (other for other in map(_point, answer.points) if _beside(other, one)),
+                key=lambda each: each.chunk_index,
+            )
+            for one, answer in zip(found, answers, strict=True)
+        }
+
+    def chunks(self, document: str, *, limit: int) -> list[Found]:
+        """Return a document's chunks in reading order, at most ``limit``."""
+        condition = self._condition(AnyOf("doc_id", (document,)))
+        with self._translated():
+            records, _ = self._client.scroll(
+                self._collection, scroll_filter=condition, limit=limit, with_payload=True, with_vectors=False
+            )
+        return sorted((_point(record) for record in records), key=lambda each: each.chunk_index)
+
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages of most chunks, English names; remembered for a minute."""
+        now = time.monotonic()
+        if self._languages is None or now - self._languages[0] > LANGUAGES_S:
+            with self._translated():
+                counts = self._client.facet(self._collection, "metadata.language", limit=10).hits
+            names = [NAMES[str(hit.value)] for hit in counts if str(hit.value) in NAMES]
+            self._languages = (now, tuple(names[:MOST_LANGUAGES]))
+        return self._languages[1]
 
     def rarity(self, tokens: Sequence[int]) -> Mapping[int, float]:
         """Ask for the best point of each token: its score is the token's IDF times the weight that it holds itself."""
@@ -111,6 +176,24 @@ class QdrantSearch:
             self._vectors_seen_at = now if records else None
         return self._vectors_seen_at is not None
 
+    def _condition(self, filters: Condition) -> m.Filter:
+        if filters == EVERYTHING:
+            return qdrant_filter(filters, {})
+        return qdrant_filter(filters, self._types_of({payload_key(field) for field in fields_of(filters)}))
+
+    def _types_of(self, keys: set[str]) -> Mapping[str, str]:
+        """Return the types of the payload's indexes, by key."""
+        now = time.monotonic()
+        if self._types is not None:
+            at, types = self._types
+            if now - at < (TYPES_S if keys <= types.keys() else TYPES_UNKNOWN_S):
+                return types
+        with self._translated():
+            schema = self._client.get_collection(self._collection).payload_schema
+        types = {key: str(info.data_type.value) for key, info in schema.items()}
+        self._types = (now, types)
+        return types
+
     def check(self) -> None:
         """Raise what a search would raise now: IndexUnavailable or IndexMisconfigured."""
         with self._translated():
@@ -121,7 +204,7 @@ class QdrantSearch:
         self._client.close()
 
     @contextmanager
-    def _translated(self, *, dense: bool = False) -> Iterator[None]:
+    def _translated(self, *, dense: bool = False, filtered: bool = False) -> Iterator[None]:
         """Turn the client's exceptions into ours; the text never repeats what was sent."""
         told = f"Qdrant at {self._url} (UPWELL_QDRANT_URL)"
         try:
@@ -142,6 +225,11 @@ class QdrantSearch:
                 ) from None
             if status in (408, 429) or status >= 500:
                 raise IndexUnavailable(f"{told} answers {status}.") from None
+            if status in (400, 403, 422) and filtered:
+                raise IndexMisconfigured(
+                    f"{told} refuses the filter ({status}). In strict mode a field needs an index: name it in"
+                    " UPWELL_METADATA_INDEXES."
+                ) from None
             raise IndexMisconfigured(f"{told} refuses the search with {status}.") from None
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
             reason = type(exc.__cause__ or exc).__name__
@@ -181,47 +269,19 @@ def _found(point: m.ScoredPoint, lists: Mapping[str, m.QueryResponse]) -> Found:
         for rank, other in enumerate(answer.points, 1)
         if other.id == point.id
     }
-    return Found(str(point.id), point.score, point.payload or {}, places)
+    return replace(_point(point), lists=places)
 
 
-# ----------------------------------------------------------------------------------------------------------- filters
+def _point(point: m.ScoredPoint | m.Record) -> Found:
+    vector = point.vector
+    dense = vector.get("") if isinstance(vector, dict) else vector
+    return Found(
+        str(point.id),
+        point.score if isinstance(point, m.ScoredPoint) else 0.0,
+        point.payload or {},
+        vector=np.asarray(dense, dtype=np.float32) if isinstance(dense, list) else None,
+    )
 
 
-def _condition(filters: Filters) -> m.Filter:
-    """The tenant is added here, outside of whatever was asked: no filter can widen what is seen."""
-    asked: list[Any] = [_any_of(_key(field), values) for field, values in filters.items()]
-    return m.Filter(must=[_equals("tenant", TENANT), *asked])
-
-
-def _key(field: str) -> str:
-    """Return the payload key of a field as people know it: ``filetype``, ``metadata.filetype``, ``doc_id``."""
-    if field in _TOP_LEVEL:
-        return field
-    parts = field.removeprefix("metadata.").split(".")
-    return ".".join(["metadata", *(part if _PLAIN.fullmatch(part) else f'"{part}"' for part in parts)])
-
-
-def _any_of(key: str, values: Sequence[Scalar]) -> m.Filter:
-    conditions: list[Any] = []
-    strings = [value for value in values if isinstance(value, str)]
-    if strings:
-        conditions.append(m.FieldCondition(key=key, match=m.MatchAny(any=strings)))
-    conditions += [_equals(key, value) for value in values if not isinstance(value, str)]
-    conditions += [_equals(key, typed) for value in strings for typed in _typed(value)]
-    return m.Filter(should=conditions)
-
-
-def _typed(text: str) -> list[Scalar]:
-    """A command line knows only strings: ``page=3`` must find the number 3, ``draft=true`` the truth value."""
-    if text in ("true", "false"):
-        return [text == "true"]
-    try:
-        return [int(text)] if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else [float(text)] if "." in text else []
-    except ValueError:
-        return []
-
-
-def _equals(key: str, value: Scalar) -> m.FieldCondition:
-    if isinstance(value, float):
-        return m.FieldCondition(key=key, range=m.Range(gte=value, lte=value))
-    return m.FieldCondition(key=key, match=m.MatchValue(value=value))
+def _beside(other: Found, one: Found) -> bool:
+    return other.id != one.id and other.version == one.version

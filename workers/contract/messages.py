@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 TASK_RECONCILE = "index.reconcile"
 TASK_EMBED = "index.embed"
 TASK_SEARCH = "query.search"
+TASK_SEARCH_BATCH = "query.search_batch"
+TASK_EXPLAIN = "query.explain"
 TASK_ANSWER = "query.answer"
 
 

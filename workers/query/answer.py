@@ -15,11 +15,11 @@ from workers.errors import ChatMisconfigured, ChatUnavailable, EmbedderMisconfig
 from workers.query.extractive import Extract, extract
 from workers.query.followup import standalone
 from workers.query.listening import Cancelled, Writer
-from workers.query.ports import Embedder, SearchIndex
+from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.prompt import prompt
 from workers.query.relevance import means_the_same
-from workers.query.requests import AnswerRequest
-from workers.query.search import Hit, SearchResult, search
+from workers.query.requests import AnswerRequest, SearchRequest
+from workers.query.search import Hit, SearchResult, search_many
 from workers.query.sentences import Span
 from workers.query.standing import Catalogue, Standing
 from workers.query.written import DIFFERENT, Checked, Said, joined
@@ -57,6 +57,15 @@ class Answering:
     context_tokens: int
     answer_tokens: int
     threshold: float
+    reranker: Reranker | None = None
+
+    def search(self, requests: Sequence[SearchRequest]) -> list[SearchResult]:
+        """Return the result of each search.
+
+        Raises:
+            IndexUnavailable, IndexMisconfigured: there is nothing to search in.
+        """
+        return search_many(requests, index=self.index, embedder=self.embedder, reranker=self.reranker)
 
     def answer(
         self,
@@ -76,7 +85,7 @@ class Answering:
             request.query, request.history, writer=self.writer, budget=self.context_tokens, cancelled=cancelled
         )
         asked = request if question == request.query else request.model_copy(update={"query": question})
-        result = search(asked, index=self.index, embedder=self.embedder)
+        [result] = self.search([asked])
         emit("hits", {"hits": [hit.as_json() for hit in result.hits], "mode": result.mode})
         draft = self._draft(asked, result, emit, cancelled)
         body = self._settled(draft)

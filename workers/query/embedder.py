@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
@@ -41,19 +41,28 @@ class QueryEmbedder:
         self._reason = ""
 
     def query(self, text: str) -> Vector:
+        return self.queries([text])[0]
+
+    def queries(self, texts: Sequence[str]) -> list[Vector]:
         with self._lock:
-            if text in self._known:
+            known = {text: self._known[text] for text in texts if text in self._known}
+            for text in known:
                 self._known.move_to_end(text)
-                return self._known[text]
-        (vector,) = self._ask([text], "query")
-        with self._lock:
-            self._known[text] = vector
-            while len(self._known) > self._remembered:
-                self._known.popitem(last=False)
-        return vector
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            asked = dict(zip(missing, self._ask(missing, "query"), strict=True))
+            self._remember(asked)
+            known |= asked
+        return [known[text] for text in texts]
 
     def passages(self, texts: Sequence[str]) -> list[Vector]:
         return self._ask(texts, "passage") if texts else []
+
+    def _remember(self, vectors: Mapping[str, Vector]) -> None:
+        with self._lock:
+            self._known |= vectors
+            while len(self._known) > self._remembered:
+                self._known.popitem(last=False)
 
     def _ask(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> list[Vector]:
         with self._allowed():

@@ -67,6 +67,7 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
     from workers.adapters.chat import ChatClient
     from workers.adapters.embeddings import EmbeddingClient
     from workers.adapters.qdrant_search import QdrantSearch
+    from workers.adapters.reranker import RerankerClient
     from workers.query.answer import Answering
     from workers.query.embedder import QueryEmbedder
     from workers.query.listening import Writer
@@ -82,6 +83,7 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
         context_tokens=settings.answer_context_tokens,
         answer_tokens=settings.answer_tokens,
         threshold=settings.answer_confidence,
+        reranker=RerankerClient(settings) if settings.rerank_url else None,
     )
     return answering, index
 

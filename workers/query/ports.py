@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 
 from workers.adapters.bm25 import SparseVector
 from workers.errors import IndexMisconfigured
-from workers.query.values import Filters, Found, Vector
+from workers.query.filters import EVERYTHING, Condition
+from workers.query.values import Found, Vector
 
 Role = Literal["system", "user", "assistant"]
 
@@ -23,7 +24,14 @@ class SearchIndex(Protocol):
     """
 
     def find(
-        self, words: SparseVector | None, meaning: Vector | None, *, limit: int, filters: Filters, explain: bool = False
+        self,
+        words: SparseVector | None,
+        meaning: Vector | None,
+        *,
+        limit: int,
+        filters: Condition = EVERYTHING,
+        explain: bool = False,
+        vectors: bool = False,
     ) -> list[Found]:
         """Return the best points, best first, ties by id.
 
@@ -32,6 +40,15 @@ class SearchIndex(Protocol):
         Raises:
             VectorRefused: the dense vector does not fit the collection.
         """
+
+    def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
+        """Return, by id, the chunks up to ``reach`` places before and after each, of the same version, in order."""
+
+    def chunks(self, document: str, *, limit: int) -> list[Found]:
+        """Return a document's chunks in reading order."""
+
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages of most chunks (English names), for queries whose words do not tell theirs."""
 
     def rarity(self, tokens: Sequence[int]) -> Mapping[int, float]:
         """Return the inverse document frequency of each token that some stored chunk has."""
@@ -48,6 +65,13 @@ class Embedder(Protocol):
 
     def query(self, text: str) -> Vector:
         """Return the vector of a query, normalised.
+
+        Raises:
+            EmbedderUnavailable, EmbedderMisconfigured, InputRefused
+        """
+
+    def queries(self, texts: Sequence[str]) -> list[Vector]:
+        """Return the vectors of several queries, normalised, with one call for those that are not remembered.
 
         Raises:
             EmbedderUnavailable, EmbedderMisconfigured, InputRefused
@@ -73,4 +97,15 @@ class Chat(Protocol):
 
         Raises:
             ChatUnavailable, ChatMisconfigured
+        """
+
+
+class Reranker(Protocol):
+    """A model that reads query and passage together."""
+
+    def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Return how well each passage answers the query; only the order means something.
+
+        Raises:
+            RerankerUnavailable, RerankerMisconfigured
         """

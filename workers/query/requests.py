@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from workers.query.values import Filters, Mode, Scalar
+from workers.query.filters import LONGEST_FIELD, BadFilter, Condition, read_filter
+from workers.query.values import Mode
 
 LONGEST_QUERY = 4_000
-MOST_VALUES = 1_000
+MOST_SEARCHES = 32
+MOST_FACETS = 16
 
 
 class BadRequest(ValueError):
     """The request makes no sense; the text says why and never repeats what was sent."""
+
+
+class Recency(BaseModel):
+    """Newer documents first, as far as ``weight`` says: a hit's score falls towards (1 - weight) of itself with age."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: str = Field("modified", min_length=1, max_length=LONGEST_FIELD)
+    half_life_days: float = Field(365.0, gt=0, le=36_500)
+    weight: float = Field(0.5, gt=0, le=1)
 
 
 class SearchRequest(BaseModel):
@@ -25,25 +36,56 @@ class SearchRequest(BaseModel):
     query: str = Field(min_length=1, max_length=LONGEST_QUERY)
     limit: int = Field(10, ge=1, le=100)
     mode: Mode = "hybrid"
-    filters: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, max_length=32)
+    filters: dict[str, Any] = Field(default_factory=dict)
     explain: bool = False
+    facets: list[Annotated[str, Field(min_length=1, max_length=LONGEST_FIELD)]] = Field(
+        default_factory=list, max_length=MOST_FACETS
+    )
+    per_document: int | None = Field(None, ge=1, le=100)
+    collapse: bool = True
+    neighbours: int = Field(0, ge=0, le=5)
+    diversity: float = Field(0.0, ge=0, le=1)
+    recency: Recency | None = None
+    rerank: bool = True
+
+    _wanted: Condition = PrivateAttr()
 
     @field_validator("filters", mode="before")
     @classmethod
-    def filters_are_values(cls, filters: Any) -> Any:
-        if filters is None:
-            return {}
-        if isinstance(filters, dict):
-            for value in filters.values():
-                _check_filter(value)
-            if any(not isinstance(field, str) or not _is_field(field) for field in filters):
-                raise ValueError("a field name has 1 to 100 characters and no quotes, brackets or empty parts")
-        return filters
+    def no_filters_are_none(cls, filters: Any) -> Any:
+        return {} if filters is None else filters
+
+    @field_validator("query")
+    @classmethod
+    def query_is_text(cls, query: str) -> str:
+        return query.encode("utf-8", "replace").decode()
+
+    @model_validator(mode="after")
+    def filters_make_sense(self) -> Self:
+        try:
+            self._wanted = read_filter(self.filters)
+        except BadFilter as exc:
+            raise ValueError(f"filters: {exc}") from None
+        return self
 
     @property
-    def wanted(self) -> Filters:
-        """The filters as values: one is a list of one."""
-        return {field: tuple(v) if isinstance(v, list) else (v,) for field, v in self.filters.items()}
+    def wanted(self) -> Condition:
+        """The filters as our own model."""
+        return self._wanted
+
+
+class BatchRequest(BaseModel):
+    """Several searches at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    searches: list[SearchRequest] = Field(min_length=1, max_length=MOST_SEARCHES)
+
+
+class ExplainRequest(SearchRequest):
+    """Why a document is, or is not, among the hits of a search."""
+
+    doc_id: str = Field(pattern=r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$")
 
 
 class Message(BaseModel):
@@ -79,7 +121,7 @@ class AnswerRequest(SearchRequest):
         return talk
 
 
-_Asked = TypeVar("_Asked", bound=SearchRequest)
+_Asked = TypeVar("_Asked", bound=BaseModel)
 
 
 def read(model: type[_Asked], raw: object) -> _Asked:
@@ -95,24 +137,6 @@ def read(model: type[_Asked], raw: object) -> _Asked:
 
 
 def _told(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"][:1]) or "request"
+    where = ".".join(str(part) for part in error["loc"][:3])
     what = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {what}"
-
-
-def _check_filter(value: Any) -> None:
-    """Raise for what is not a value or a list of values; operators are refused, not ignored."""
-    if isinstance(value, dict):
-        raise ValueError("a filter is a value, or a list of values of which one must fit; there are no operators")
-    values = value if isinstance(value, list) else [value]
-    if not values or len(values) > MOST_VALUES:
-        raise ValueError(f"a list of values has 1 to {MOST_VALUES} of them")
-    for one in values:
-        if not isinstance(one, str | int | float) or (isinstance(one, float) and not math.isfinite(one)):
-            raise ValueError("a filter's value is a text, a number, true or false")
-        if isinstance(one, int) and not -(2**63) <= one < 2**63:
-            raise ValueError("a number is out of range")
-
-
-def _is_field(name: str) -> bool:
-    return 0 < len(name) <= 100 and all(name.split(".")) and not set(name) & set("\"'[]\\\0")
+    return f"{where}: {what}" if where else what

@@ -1,18 +1,30 @@
-"""Finds chunks: by words and by meaning where it can, by words alone where it must, and says which."""
+"""Finds chunks: by words and by meaning where it can, by words alone where it must, and says which.
+
+find       candidates from both lists, fused in the index; filters apply inside of each list
+collapse   what says the same as a better one goes behind it
+age        on request, newer documents gain
+rerank     where there is a reranker, it orders the best
+diversify  on request, what is like a better one waits
+cap        a document shows its best chunks first, and the others after those of other documents
+expand     on request, the chunks before and after
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from workers.adapters.bm25 import SparseVector, query_vector
 from workers.adapters.embeddings import InputRefused
-from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
-from workers.query.ports import Embedder, SearchIndex, VectorRefused
+from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, RerankerMisconfigured, RerankerUnavailable
+from workers.query import ranking
+from workers.query.explain import explained
+from workers.query.facets import count_facets
+from workers.query.ports import Embedder, Reranker, SearchIndex, VectorRefused
+from workers.query.ranking import Candidate
 from workers.query.requests import SearchRequest
 from workers.query.values import Found, Mode, Vector
 from workers.query.words import Span, Terms
@@ -20,6 +32,14 @@ from workers.query.words import Span, Terms
 log = structlog.get_logger()
 
 NO_VECTORS = "No chunk has a vector yet; searched by words."
+POOL = 3
+"""Candidates for each hit that is wanted: some are duplicates, some are beyond a document's share."""
+
+LEAST_POOL = 30
+FACET_POOL = 200
+RERANKED = 30
+PER_DOCUMENT = 3
+"""Chunks that a document shows before others come, unless the request says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +49,12 @@ class Hit:
     found: Found
     highlights: list[Span]
     explain: Mapping[str, Any] | None
+    duplicates: Sequence[Found] = ()
+    neighbours: Sequence[Found] | None = None  # None: nobody asked
 
     def as_json(self) -> dict[str, Any]:
         """Return the hit as readers get it."""
-        return {
+        shown: dict[str, Any] = {
             "id": self.found.id,
             "doc_id": self.found.doc_id,
             "score": self.found.score,
@@ -40,7 +62,14 @@ class Hit:
             "metadata": self.found.metadata,
             "highlights": [list(span) for span in self.highlights],
             "explain": self.explain,
+            "duplicates": [_named(other) for other in self.duplicates],
         }
+        if self.neighbours is not None:
+            shown["neighbours"] = [
+                {"offset": other.chunk_index - self.found.chunk_index, "id": other.id, "content": other.content}
+                for other in self.neighbours
+            ]
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,70 +81,167 @@ class SearchResult:
     degraded: str | None
     took_ms: float
     meaning: Vector | None = None  # of the query; answering needs it again
+    facets: Mapping[str, Any] | None = None  # None: nobody asked
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as readers get it."""
-        return {
+        shown: dict[str, Any] = {
             "hits": [hit.as_json() for hit in self.hits],
             "mode": self.mode,
             "degraded": self.degraded,
             "took_ms": self.took_ms,
         }
+        return shown if self.facets is None else {**shown, "facets": self.facets}
 
 
-def search(request: SearchRequest, *, index: SearchIndex, embedder: Embedder) -> SearchResult:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query as the index takes it.  ``degraded``: why it has no meaning although that was asked for."""
+
+    terms: Terms
+    meaning: Vector | None
+    degraded: str | None = None
+
+
+def search(
+    request: SearchRequest, *, index: SearchIndex, embedder: Embedder, reranker: Reranker | None = None
+) -> SearchResult:
     """Return the best chunks for the request.
 
     Raises:
         IndexUnavailable, IndexMisconfigured: without the index there is nothing to degrade to.
     """
+    return search_many([request], index=index, embedder=embedder, reranker=reranker)[0]
+
+
+def search_many(
+    requests: Sequence[SearchRequest], *, index: SearchIndex, embedder: Embedder, reranker: Reranker | None = None
+) -> list[SearchResult]:
+    """Return the result of each request; their vectors come from the endpoint with one call."""
     started = time.monotonic()
-    words = query_vector(request.query)
-    meaning, degraded = (None, None) if request.mode == "lexical" else _meaning(request.query, index, embedder)
-    try:
-        found = _find(request, words, meaning, index)
-    except VectorRefused as exc:
-        meaning, degraded = None, str(exc)
-        found = _find(request, words, None, index)
+    asked = ask(requests, index, embedder)
+    waited = time.monotonic() - started
+    return [_searched(request, one, index, reranker, waited) for request, one in zip(requests, asked, strict=True)]
+
+
+def ask(requests: Sequence[SearchRequest], index: SearchIndex, embedder: Embedder) -> list[Asked]:
+    """Return the queries' words and, where they can be had, their meanings."""
+    languages = index.languages()
+    terms = [Terms(request.query, languages) for request in requests]
+    wanted = [request.query for request in requests if request.mode != "lexical"]
+    vectors: dict[str, Vector] = {}
+    degraded = None
+    if wanted:
+        if not index.has_vectors():
+            degraded = NO_VECTORS
+        else:
+            try:
+                vectors = dict(zip(wanted, embedder.queries(wanted), strict=True))
+            except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
+                degraded = str(exc)
+    return [
+        Asked(words, None) if request.mode == "lexical" else Asked(words, vectors.get(request.query), degraded)
+        for request, words in zip(requests, terms, strict=True)
+    ]
+
+
+def _searched(
+    request: SearchRequest, asked: Asked, index: SearchIndex, reranker: Reranker | None, waited: float
+) -> SearchResult:
+    started = time.monotonic()
+    asked, found = find(request, asked, index, limit=_pool(request))
+    ranked, fault = _ranked(request, found, reranker)
+    chosen = ranked[: request.limit]
+    neighbours = _neighbours(request, chosen, index)
+    degraded = " ".join(each for each in (asked.degraded, fault) if each) or None
     if degraded:
         log.info("search.degraded", reason=degraded)
-    terms = Terms(request.query)
     return SearchResult(
-        hits=tuple(_hit(one, terms, explain=request.explain) for one in found),
-        mode="lexical" if meaning is None else request.mode,
+        hits=tuple(_hit(request, rank, one, asked.terms, neighbours) for rank, one in enumerate(chosen, 1)),
+        mode="lexical" if asked.meaning is None else request.mode,
         degraded=degraded,
-        took_ms=round((time.monotonic() - started) * 1000, 1),
-        meaning=meaning,
+        took_ms=round((time.monotonic() - started + waited) * 1000, 1),
+        meaning=asked.meaning,
+        facets=count_facets(found, request.facets) if request.facets else None,
     )
 
 
-def _find(request: SearchRequest, words: SparseVector, meaning: Vector | None, index: SearchIndex) -> list[Found]:
-    semantic = request.mode == "semantic" and meaning is not None
-    return index.find(
-        None if semantic else words, meaning, limit=request.limit, filters=request.wanted, explain=request.explain
-    )
+def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int) -> tuple[Asked, list[Found]]:
+    """Return the candidates, best first, and what they were really found by."""
 
+    def found(meaning: Vector | None) -> list[Found]:
+        semantic = request.mode == "semantic" and meaning is not None
+        return index.find(
+            None if semantic else asked.terms.vector,
+            meaning,
+            limit=limit,
+            filters=request.wanted,
+            explain=request.explain,
+            vectors=request.diversity > 0 and meaning is not None,
+        )
 
-def _meaning(query: str, index: SearchIndex, embedder: Embedder) -> tuple[Vector | None, str | None]:
-    """Return the query's vector, or why there is none."""
-    if not index.has_vectors():
-        return None, NO_VECTORS
     try:
-        return embedder.query(query), None
-    except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
-        return None, str(exc)
+        return asked, found(asked.meaning)
+    except VectorRefused as exc:
+        return Asked(asked.terms, None, str(exc)), found(None)
 
 
-def _hit(found: Found, terms: Terms, *, explain: bool) -> Hit:
-    return Hit(found, terms.highlights(found.content), _explained(found, terms) if explain else None)
+def _pool(request: SearchRequest) -> int:
+    return max(LEAST_POOL, POOL * request.limit, FACET_POOL if request.facets else 0)
 
 
-def _explained(found: Found, terms: Terms) -> dict[str, Any]:
-    heading = found.metadata.get("heading")
-    text = f"{heading}\n\n{found.content}" if heading else found.content
+def _ranked(
+    request: SearchRequest, found: Sequence[Found], reranker: Reranker | None
+) -> tuple[list[Candidate], str | None]:
+    """Return the candidates in the reader's order, and what went wrong on the way."""
+    ranked, fault = ranking.candidates(found), None
+    if request.recency is not None:
+        ranked = ranking.aged(ranked, request.recency, ranking.now())
+    if request.collapse:
+        ranked = ranking.collapsed(ranked, _pool(request))
+    if reranker is not None and request.rerank and ranked:
+        try:
+            scores = reranker.scores(request.query, [one.found.content for one in ranked[:RERANKED]])
+            ranked = ranking.reranked(ranked, scores)
+        except (RerankerUnavailable, RerankerMisconfigured) as exc:
+            fault = f"{exc} Hits are in the order of the search."
+    if request.diversity > 0:
+        ranked = ranking.diverse(ranked, request.diversity, request.limit)
+    return ranking.capped(ranked, request.per_document or PER_DOCUMENT), fault
+
+
+def _neighbours(
+    request: SearchRequest, chosen: Sequence[Candidate], index: SearchIndex
+) -> Mapping[str, Sequence[Found]] | None:
+    reach = max(request.neighbours, 1 if request.explain else 0)
+    return index.neighbours([one.found for one in chosen], reach) if reach and chosen else None
+
+
+def _hit(
+    request: SearchRequest,
+    rank: int,
+    one: Candidate,
+    terms: Terms,
+    neighbours: Mapping[str, Sequence[Found]] | None,
+) -> Hit:
+    beside = (neighbours or {}).get(one.found.id, ())
+    return Hit(
+        one.found,
+        terms.highlights(one.found.content),
+        explained(rank, one, terms, request.wanted, beside) if request.explain else None,
+        one.duplicates,
+        [other for other in beside if abs(other.chunk_index - one.found.chunk_index) <= request.neighbours]
+        if request.neighbours
+        else None,
+    )
+
+
+def _named(other: Found) -> dict[str, Any]:
+    facts = other.metadata
     return {
-        "score": found.score,
-        "fusion": "dbsf" if len(found.lists) > 1 else None,
-        "lists": {name: {"rank": place.rank, "score": place.score} for name, place in found.lists.items()},
-        "matched": terms.matched(text),
+        "id": other.id,
+        "doc_id": other.doc_id,
+        "source": facts.get("source"),
+        "path": facts.get("path"),
+        "page": facts.get("page"),
     }

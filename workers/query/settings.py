@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -43,7 +45,28 @@ class ChatSettings(Group):
         return "chat_url" in self.model_fields_set or self.chat_api_key is not None
 
 
-class QueryWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, ChatSettings, LogSettings):
+class RerankerSettings(Group):
+    """Which model, if any, orders the best hits once more."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    rerank_url: str | None = Field(
+        None, description="Full URL of a rerank endpoint, e.g. http://127.0.0.1:8090/rerank; unset: no reranking."
+    )
+    rerank_style: Literal["cohere", "tei"] = Field(
+        "cohere",
+        description="Shape of its requests: cohere (also Jina, vLLM) or tei (Hugging Face text-embeddings-inference).",
+    )
+    rerank_model: str = Field("rerank-v3.5", description="Model named in requests of the cohere shape.")
+    rerank_api_key: SecretStr | None = Field(None, description="Bearer key for the rerank endpoint.")
+    rerank_timeout: float = Field(
+        2.0, gt=0, description="Seconds to wait for the reranker; after that hits stay in the order of the search."
+    )
+
+
+class QueryWorkerSettings(
+    LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, ChatSettings, RerankerSettings, LogSettings
+):
     """Everything a query worker can be told."""
 
     query_concurrency: int = Field(8, ge=1, le=256, description="Queries that one query worker works on at a time.")

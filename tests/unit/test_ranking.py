@@ -1,0 +1,108 @@
+"""Candidates lose duplicates, age, are spread and capped; nothing of it is lost, and each step is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from workers.query.facets import count_facets
+from workers.query.ranking import aged, candidates, capped, collapsed, diverse, reranked
+from workers.query.requests import Recency
+from workers.query.values import Found
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FORM = "The tenant pays a monthly rent of {} euros to the landlord on the first day of each month without delay."
+
+
+def found(number: int, content: str = "", *, doc: str = "", score: float | None = None, vector=None, **metadata):
+    payload = {"content": content or f"text {number}", "doc_id": doc or f"d{number}", "metadata": metadata}
+    dense = None if vector is None else np.array(vector, dtype=np.float32)
+    return Found(f"p{number}", 1.0 / (number + 1) if score is None else score, payload, vector=dense)
+
+
+def ids(ranked) -> list[str]:
+    return [one.found.id for one in ranked]
+
+
+def test_what_says_the_same_goes_behind_the_better_one():
+    long = "A copy of one and the same paragraph, with enough words to be compared by them, and all of them common."
+    ranked = collapsed(candidates([found(0, long), found(1, "Something else."), found(2, long.upper() + "  ")]))
+
+    assert ids(ranked) == ["p0", "p1"]
+    assert [other.id for other in ranked[0].duplicates] == ["p2"]
+
+
+def test_forms_that_differ_in_a_figure_are_two_forms():
+    ranked = collapsed(candidates([found(0, FORM.format(900)), found(1, FORM.format(950))]))
+
+    assert ids(ranked) == ["p0", "p1"]
+
+
+def test_nearly_equal_texts_collapse_and_short_ones_only_when_equal():
+    words = " ".join(f"word{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(60))
+    nearly = collapsed(candidates([found(0, words), found(1, words + " more")]))
+    short = collapsed(candidates([found(0, "one two three"), found(1, "one two three four")]))
+
+    assert (len(nearly), len(short)) == (1, 2)
+
+
+def test_a_document_beyond_its_share_waits_and_is_not_lost():
+    ranked = capped(candidates([found(0, doc="a"), found(1, doc="a"), found(2, doc="a"), found(3, doc="b")]), 2)
+
+    assert ids(ranked) == ["p0", "p1", "p3", "p2"]
+    assert ranked[3].steps == ({"step": "per_document", "cap": 2},)
+
+
+def test_age_takes_the_share_of_the_score_that_was_asked_for():
+    new, old, undated = (
+        found(0, score=1.0, modified="2026-01-01"),
+        found(1, score=1.0, modified="2025-01-01"),
+        found(2, score=1.0),
+    )
+    ranked = aged(candidates([undated, old, new]), Recency(half_life_days=365, weight=0.5), NOW)
+
+    assert [(one.found.id, round(one.score, 3)) for one in ranked] == [("p0", 1.0), ("p1", 0.75), ("p2", 0.5)]
+
+
+def test_age_never_lifts_a_negative_score():
+    ranked = aged(
+        candidates([found(0, score=-0.2), found(1, score=-0.4, modified="2026-01-01")]), Recency(weight=1.0), NOW
+    )
+
+    assert all(one.score <= 0.2 for one in ranked)
+    assert ids(ranked) == ["p0", "p1"]
+
+
+def test_a_reranker_orders_what_it_saw_before_what_it_did_not():
+    ranked = reranked(candidates([found(0), found(1), found(2)]), [0.1, 0.9])
+
+    assert ids(ranked) == ["p1", "p0", "p2"]
+    assert ranked[0].steps == ({"step": "rerank", "from_rank": 2, "score": 0.9},)
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_diverse_hits_are_not_like_one_another(vectors):
+    first = found(0, "a b c d", score=1.0, vector=[1, 0] if vectors else None)
+    like = found(1, "a b c e", score=0.99, vector=[1, 0.01] if vectors else None)
+    other = found(2, "x y z", score=0.5, vector=[0, 1] if vectors else None)
+
+    assert ids(diverse(candidates([first, like, other]), 0.8, 2)) == ["p0", "p2", "p1"]
+    assert ids(diverse(candidates([first, like, other]), 0.0, 2)) == ["p0", "p1", "p2"]
+
+
+def test_facets_count_documents_and_years():
+    hits = [
+        found(0, doc="a", filetype="pdf", date="2015-03-01", tags=["x", "y"]),
+        found(1, doc="a", filetype="pdf", date="2015-03-01", tags=["x", "y"]),
+        found(2, doc="b", filetype="pdf", date="2016-01-01T00:00:00Z", tags=["x"]),
+        found(3, doc="c", filetype="md", date="soon"),
+    ]
+
+    assert count_facets(hits, ["filetype", "date:year", "tags", "none"]) == {
+        "filetype": [{"value": "pdf", "count": 2}, {"value": "md", "count": 1}],
+        "date:year": [{"value": "2015", "count": 1}, {"value": "2016", "count": 1}],
+        "tags": [{"value": "x", "count": 2}, {"value": "y", "count": 1}],
+        "none": [],
+    }

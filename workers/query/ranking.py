@@ -1,0 +1,175 @@
+"""What happens to candidates between the index and the reader: duplicates, age, diversity, a cap per document.  Pure.
+
+Every step says on each candidate what it did, so that a search can be explained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from workers.query.dates import period
+from workers.query.filters import payload_path
+from workers.query.requests import Recency
+from workers.query.values import Found
+from workers.query.words import words
+
+NEARLY = 0.95
+"""Share of common words (Jaccard) from which two texts say the same, provided that their figures are the same."""
+
+FEW_WORDS = 8
+"""Shorter texts are duplicates only when they are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A point on its way to the reader; ``score`` is what it is ordered by now."""
+
+    found: Found
+    score: float
+    duplicates: tuple[Found, ...] = ()
+    steps: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+def candidates(found: Sequence[Found]) -> list[Candidate]:
+    """Return points as candidates, in their order."""
+    return [Candidate(one, one.score) for one in found]
+
+
+def collapsed(ranked: Sequence[Candidate], most: int | None = None) -> list[Candidate]:
+    """Return the candidates without those that say the same as a better one; the better one remembers them.
+
+    With ``most``, it stops when so many are kept: nobody reads further.
+    """
+    kept: list[Candidate] = []
+    seen: dict[str, int] = {}
+    texts: list[_Text] = []
+    for one in ranked:
+        text = _Text.of(one.found.content)
+        same = seen.get(text.plain)
+        if same is None:
+            same = next((i for i, other in enumerate(texts) if text.says_the_same_as(other)), None)
+        if same is not None:
+            kept[same] = replace(kept[same], duplicates=(*kept[same].duplicates, one.found))
+        elif most is None or len(kept) < most:
+            seen[text.plain] = len(kept)
+            kept.append(one)
+            texts.append(text)
+    return kept
+
+
+def aged(ranked: Sequence[Candidate], recency: Recency, now: datetime) -> list[Candidate]:
+    """Return the candidates with their scores lessened by age, best first.  Without a date a point counts as old."""
+    floor = min((one.score for one in ranked), default=0.0)
+    shift = -floor if floor < 0 else 0.0  # a factor must never lift a negative score
+    aged = []
+    for one in ranked:
+        age = _age_days(one.found, recency.field, now)
+        fresh = 0.0 if age is None else 0.5 ** (max(0.0, age) / recency.half_life_days)
+        factor = 1 - recency.weight + recency.weight * fresh
+        step = {"step": "recency", "age_days": None if age is None else round(age, 1), "factor": round(factor, 4)}
+        aged.append(replace(one, score=(one.score + shift) * factor, steps=(*one.steps, step)))
+    return _sorted(aged)
+
+
+def reranked(ranked: Sequence[Candidate], scores: Sequence[float]) -> list[Candidate]:
+    """Return the candidates in the order of a reranker's scores; those it did not see follow in theirs."""
+    seen = [
+        replace(one, score=score, steps=(*one.steps, {"step": "rerank", "from_rank": rank, "score": round(score, 6)}))
+        for rank, (one, score) in enumerate(zip(ranked, scores, strict=False), 1)
+    ]
+    return [*_sorted(seen), *ranked[len(seen) :]]
+
+
+def diverse(ranked: Sequence[Candidate], diversity: float, limit: int) -> list[Candidate]:
+    """Return the candidates in the order of maximal marginal relevance, ``limit`` of them first.
+
+    (Carbonell and Goldstein, "The use of MMR, diversity-based reranking", SIGIR 1998.)  Likeness is the cosine of the
+    dense vectors, and the share of common words where one is missing.
+    """
+    left = list(ranked)
+    low, high = (f(one.score for one in left) for f in (min, max)) if left else (0.0, 0.0)
+    worth = {one.found.id: (one.score - low) / (high - low) if high > low else 1.0 for one in left}
+    bags = {one.found.id: _Text.of(one.found.content).words for one in left}
+    nearest = dict.fromkeys(worth, 0.0)
+    chosen: list[Candidate] = []
+    while left and len(chosen) < limit:
+        best = max(left, key=lambda one: (1 - diversity) * worth[one.found.id] - diversity * nearest[one.found.id])
+        left.remove(best)
+        likeness = round(nearest[best.found.id], 4)
+        chosen.append(replace(best, steps=(*best.steps, {"step": "diversity", "likeness": likeness})))
+        for one in left:
+            nearest[one.found.id] = max(nearest[one.found.id], _likeness(best.found, one.found, bags))
+    return [*chosen, *left]
+
+
+def capped(ranked: Sequence[Candidate], per_document: int) -> list[Candidate]:
+    """Let at most ``per_document`` chunks of a document go before chunks of others; none is lost, they come later."""
+    counts: Counter[str] = Counter()
+    first, later = [], []
+    for one in ranked:
+        counts[one.found.doc_id] += 1
+        if counts[one.found.doc_id] <= per_document:
+            first.append(one)
+        else:
+            later.append(replace(one, steps=(*one.steps, {"step": "per_document", "cap": per_document})))
+    return [*first, *later]
+
+
+def values_of(found: Found, field_name: str) -> Iterator[Any]:
+    """Yield the values that a point has of a field; a list has several."""
+    value: Any = found.payload
+    for part in payload_path(field_name):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    yield from (one for one in (value if isinstance(value, list) else [value]) if one is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a text says, for comparison: without case, marks and spaces."""
+
+    plain: str
+    words: frozenset[str]
+    figures: frozenset[str]
+
+    @classmethod
+    def of(cls, content: str) -> _Text:
+        found = [content[start:end].casefold() for start, end in words(content)]
+        bag = frozenset(found)
+        plain = " ".join(content.casefold().split())
+        return cls(plain, bag, frozenset(word for word in bag if any(letter.isdigit() for letter in word)))
+
+    def says_the_same_as(self, other: _Text) -> bool:
+        """Two forms that differ in an amount or a date are two forms."""
+        few, many = sorted((len(self.words), len(other.words)))
+        if few < FEW_WORDS or few < NEARLY * many or self.figures != other.figures:
+            return False
+        common = len(self.words & other.words)
+        return common >= NEARLY * (len(self.words) + len(other.words) - common)
+
+
+def _likeness(one: Found, other: Found, bags: Mapping[str, frozenset[str]]) -> float:
+    if one.vector is not None and other.vector is not None:
+        return float(one.vector @ other.vector)
+    mine, others = bags[one.id], bags[other.id]
+    return len(mine & others) / max(1, len(mine | others))
+
+
+def _age_days(found: Found, field_name: str, now: datetime) -> float | None:
+    for value in values_of(found, field_name):
+        meant = period(value)
+        if meant is not None:
+            return (now - meant.start).total_seconds() / 86_400
+    return None
+
+
+def _sorted(ranked: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(ranked, key=lambda one: (-one.score, one.found.id))
+
+
+def now() -> datetime:
+    """Return the time, for `aged`."""
+    return datetime.now(UTC)
