@@ -3,6 +3,6 @@
 from workers.indexing.parse.limits import Limits
 from workers.indexing.parse.pool import ParserPool
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 
 __all__ = ["PARSER_VERSION", "Limits", "ParserPool"]

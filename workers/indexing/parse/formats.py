@@ -31,7 +31,7 @@ _READERS = {
     "eml": ("mail", "read_eml"),
     "msg": ("mail", "read_msg"),
     "pdf": ("pdf", "read_pdf"),
-    "docx": ("office", "read_docx"),
+    "docx": ("word", "read_docx"),
     "pptx": ("office", "read_pptx"),
     "odt": ("office", "read_odt"),
     "rtf": ("office", "read_rtf"),
@@ -126,4 +126,5 @@ def _first_title(elements: list[Element]) -> str | None:
     for element in elements[:20]:
         if element.kind == "heading" and element.level == 1:
             return _line(element.text)
-    return _line(elements[0].text) if elements[0].kind == "heading" else None
+    first = next((element for element in elements if element.kind not in ("header", "footer")), elements[0])
+    return _line(first.text) if first.kind == "heading" else None

@@ -31,6 +31,8 @@ _BROKEN_HEADER = (
     IndexError,
     LookupError,
 )  # the standard library trips over some
+_SEALED = (".p7m", ".rpmsg", ".pgp-encrypted")
+_ENCRYPTED = "It is an encrypted message. Open it in your mail program and save a readable copy."
 
 
 def read_eml(data: bytes, _name: str) -> Parsed:
@@ -38,6 +40,11 @@ def read_eml(data: bytes, _name: str) -> Parsed:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in data[:200]:
         data = decode(data).encode("utf-8")
     message: Any = email.message_from_bytes(data.lstrip(b"\xef\xbb\xbf\r\n"), policy=email.policy.default)
+    if message.get_content_type() == "multipart/encrypted" or (
+        message.get_content_type() in ("application/pkcs7-mime", "application/x-pkcs7-mime")
+        and _parameter(message, "smime-type") != "signed-data"
+    ):
+        raise DocumentEncrypted(_ENCRYPTED)
     elements = list(_message(message, 0))
     return Parsed(
         tuple(elements),
@@ -144,11 +151,10 @@ def read_msg(data: bytes, _name: str) -> Parsed:
 
     codecs.register(_windows_code_page)
     message = Message.load(BytesIO(data))
+    names = [" ".join(str(a.file_name).split()) for a in message.attachments if a.file_name]
+    if not message.body and not message.html_body and any(name.lower().endswith(_SEALED) for name in names):
+        raise DocumentEncrypted(_ENCRYPTED)
     subject = _text_of(message, "subject")
-    if (message.message_class or "").upper().startswith(
-        ("IPM.NOTE.SMIME", "IPM.NOTE.RPMSG", "IPM.NOTE.SECURE")
-    ) and any(str(attachment.file_name or "").lower().endswith(("p7m", "rpmsg")) for attachment in message.attachments):
-        raise DocumentEncrypted("It is an encrypted message. Open it in your mail program and save a readable copy.")
     elements = [Element("heading", subject, level=1)] if subject else []
     sender = _text_of(message, "sender")
     sent = message.sent_date
@@ -160,7 +166,6 @@ def read_msg(data: bytes, _name: str) -> Parsed:
     if head := "\n".join(f"{label}: {value}" for label, value in people if value):
         elements.append(Element("text", head))
     elements += _outlook_body(message)
-    names = [" ".join(str(a.file_name).split()) for a in message.attachments if a.file_name]
     if names:
         elements.append(Element("text", "Attachments: " + ", ".join(names)))
     return Parsed(tuple(elements), DocumentMetadata(title=subject, author=sender, created=iso(sent)))

@@ -7,11 +7,12 @@ an empty English pipeline with a sentence splitter instead: nothing is downloade
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
-from workers.indexing.parse.dates import iso
-from workers.indexing.parse.language import iso639
+from workers.indexing.parse.archive import Archive
+from workers.indexing.parse.ooxml import core_properties
 from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
 
 KINDS: dict[str, ElementKind] = {
@@ -43,16 +44,6 @@ def seam() -> None:
     tokenize._get_nlp = no_download  # type: ignore[assignment]
 
 
-def read_docx(data: bytes, _name: str) -> Parsed:
-    """Word."""
-    seam()
-    import docx
-    from unstructured.partition.docx import partition_docx
-
-    found = _elements(partition_docx(file=BytesIO(data)))
-    return Parsed(found, core_properties(docx.Document(BytesIO(data)).core_properties))
-
-
 def read_pptx(data: bytes, _name: str) -> Parsed:
     """PowerPoint: a slide is a page; speakers' notes included."""
     seam()
@@ -60,7 +51,8 @@ def read_pptx(data: bytes, _name: str) -> Parsed:
     from unstructured.partition.pptx import partition_pptx
 
     found = _elements(partition_pptx(file=BytesIO(data), include_slide_notes=True))
-    return Parsed(found, core_properties(pptx.Presentation(BytesIO(data)).core_properties))
+    slides = len(pptx.Presentation(BytesIO(data)).slides)
+    return Parsed(found, replace(core_properties(Archive(data)), pages=slides))
 
 
 def read_odt(data: bytes, _name: str) -> Parsed:
@@ -101,14 +93,3 @@ def _rows(table: str) -> str:
         if any(cells):
             rows.append(" | ".join(cells))
     return "\n".join(rows)
-
-
-def core_properties(properties: Any) -> DocumentMetadata:
-    """Return what an Office file says of itself (ECMA-376 part 2, core properties)."""
-    return DocumentMetadata(
-        title=(properties.title or "").strip() or None,
-        author=(getattr(properties, "author", None) or getattr(properties, "creator", None) or "").strip() or None,
-        language=iso639(getattr(properties, "language", None)),
-        created=iso(getattr(properties, "created", None)),
-        modified=iso(getattr(properties, "modified", None)),
-    )

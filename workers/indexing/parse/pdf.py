@@ -1,21 +1,40 @@
-"""Digital PDF through PDFium: text with page numbers, headings from the outline and from the size of letters."""
+"""Digital PDF through PDFium: text with page numbers, headings from the outline and from the size of letters.
+
+Lines that stand at the top or the foot of most pages are told once, as header or footer.  What is filled into forms and
+written into notes is text too.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from workers.errors import DocumentCorrupt, DocumentEncrypted, NoText
+from workers.errors import DocumentCorrupt, DocumentEncrypted, DocumentTooBig, NoText
 from workers.indexing.parse.dates import iso
-from workers.indexing.values import DocumentMetadata, Element, Parsed
+from workers.indexing.parse.text import joined
+from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
 
-_HYPHEN = re.compile(r"(?<=[a-zß-ÿ])[-\u00ad\u2010\ufffe\x02]\n(?=[a-zß-ÿ])")
-_END = re.compile(r"[.!?:;。！？”\"')\]]$")
 MOST_PAGES = 20_000
+_END = re.compile(r"[.!?:;。！？”\"')\]]$")
+_UNMAPPED = re.compile("[\x01\x03-\x08\x0b\x0e-\x1f\ufffd\ufffe]")
+_EDGE = 2  # lines at the top and at the foot of a page that may be running lines
+_NOTES = (pdfium_c.FPDF_ANNOT_TEXT, pdfium_c.FPDF_ANNOT_FREETEXT, pdfium_c.FPDF_ANNOT_HIGHLIGHT)
+_MOST_ANNOTATIONS = 2000
+_SCAN = "Its pages are pictures without text (a scan?). OCR is not installed; index a version with text."
+_NO_LETTERS = "Its fonts do not tell which letters they show. Save it again from its own program."
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    size: float
 
 
 def read_pdf(data: bytes, _name: str) -> Parsed:
@@ -27,24 +46,35 @@ def read_pdf(data: bytes, _name: str) -> Parsed:
         if "password" in str(exc).lower():
             raise DocumentEncrypted("It is protected by a password. Save a copy without one.") from exc
         raise DocumentCorrupt("It is no PDF that can be read: damaged or cut off. Get another copy.") from exc
+    if pages == 0:
+        raise DocumentCorrupt("It has no page that can be read: damaged or cut off. Get another copy.")
+    if pages > MOST_PAGES:
+        raise DocumentTooBig(f"It has {pages:,} pages; more than {MOST_PAGES:,} are not read. Split it.")
+    form = _form(document)
+    read = [_page(document, number, form) for number in range(pages)]
+    unmapped, letters = sum(page.unmapped for page in read), sum(page.letters for page in read)
+    running = _running([page.lines for page in read])
     outline = _outline(document)
     elements: list[Element] = []
-    for number in range(min(pages, MOST_PAGES)):
-        elements += _page(document, number, outline.get(number, {}))
-    if not elements:
-        if pages == 0:
-            raise DocumentCorrupt("It has no page that can be read: damaged or cut off. Get another copy.")
-        raise NoText("Its pages are pictures without text (a scan?). OCR is not installed; index a version with text.")
+    told: set[str] = set()
+    for number, page in enumerate(read):
+        lines = list(_body(page.lines, running, told, number + 1, elements))
+        elements += _paragraphs(lines, number + 1, outline.get(number, {}))
+        elements += (Element("text", text, page=number + 1) for text in page.filled)
+    if not elements or (unmapped > letters and letters < 100 * pages):
+        raise NoText(_NO_LETTERS if unmapped else _SCAN)
+    return Parsed(tuple(elements), _facts(document, pages, unmapped / max(1, unmapped + letters)))
+
+
+def _facts(document: Any, pages: int, unmapped: float) -> DocumentMetadata:
     facts = document.get_metadata_dict(skip_empty=True)
-    return Parsed(
-        tuple(elements),
-        DocumentMetadata(
-            title=(facts.get("Title") or "").strip() or None,
-            author=facts.get("Author"),
-            created=iso(facts.get("CreationDate")),
-            modified=iso(facts.get("ModDate")),
-            pages=pages,
-        ),
+    return DocumentMetadata(
+        title=(facts.get("Title") or "").strip() or None,
+        author=facts.get("Author"),
+        created=iso(facts.get("CreationDate")),
+        modified=iso(facts.get("ModDate")),
+        pages=pages,
+        extra={"unreadable_letters_percent": round(100 * unmapped)} if unmapped >= 0.01 else {},
     )
 
 
@@ -55,75 +85,188 @@ def _outline(document: Any) -> dict[int, dict[str, int]]:
         for number, entry in enumerate(document.get_toc(max_depth=6)):
             if number > 5000:
                 break
-            dest = entry.get_dest() if hasattr(entry, "get_dest") else None
-            page = dest.get_index() if dest is not None else getattr(entry, "page_index", None)
-            title = entry.get_title() if hasattr(entry, "get_title") else getattr(entry, "title", "")
-            if page is not None and title:
-                found.setdefault(page, {})[_squeezed(title)] = entry.level + 1
-    except (pdfium.PdfiumError, ValueError, AttributeError):
+            dest = entry.get_dest()
+            page = dest.get_index() if dest is not None else None
+            if page is not None and (title := _squeezed(entry.get_title())):
+                found.setdefault(page, {})[title] = entry.level + 1
+    except (pdfium.PdfiumError, ValueError):
         return found
     return found
 
 
-def _page(document: Any, number: int, headings: dict[str, int]) -> list[Element]:
+# ------------------------------------------------------------------------------------------ one page
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    lines: list[_Line]  # an empty text is a blank line
+    filled: list[str]  # what is filled into forms and written into notes
+    letters: int
+    unmapped: int
+
+
+def _page(document: Any, number: int, form: Any) -> _Page:
     try:
         page = document[number]
         text_page = page.get_textpage()
         text = text_page.get_text_range()
     except pdfium.PdfiumError:
-        return []  # one broken page does not take the others with it
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = _HYPHEN.sub("", lines).replace("\ufffe", "").replace("\x02", "")
-    sizes = _line_sizes(text_page, text)
+        return _Page([], [], 0, 0)  # one broken page does not take the others with it
+    unmapped = len(_UNMAPPED.findall(text))
+    lines = _lines(text_page, text)
+    filled = list(_annotations(page, form))
+    text_page.close()
     page.close()
-    body = Counter()  # type: ignore[var-annotated]
-    for line, size in sizes.items():
-        body[size] += len(line)
-    usual = body.most_common(1)[0][0] if body else 0.0
-    return _paragraphs(lines, number + 1, headings, sizes, usual)
+    return _Page(lines, filled, sum(map(str.isalnum, text)), unmapped)
 
 
-def _line_sizes(text_page: Any, text: str) -> dict[str, float]:
-    """Return the letter size of each line, measured at its first letter."""
-    sizes: dict[str, float] = {}
+def _lines(text_page: Any, text: str) -> list[_Line]:
+    """Return the lines with the size of their first letter; PDFium writes a hyphen at a line's end as U+0002."""
+    lines: list[_Line] = []
     position = 0
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if stripped and len(sizes) < 2000:
-            offset = position + line.index(stripped[0])
-            sizes[stripped] = round(float(pdfium_c.FPDFText_GetFontSize(text_page, offset)), 1)
-        position += len(line) + 1
-    return sizes
+    for raw in text.split("\n"):
+        stripped = raw.strip()
+        size = 0.0
+        if stripped and len(lines) < 5000:
+            offset = position + raw.index(stripped[0])
+            size = round(float(pdfium_c.FPDFText_GetFontSize(text_page, offset)), 1)
+        cleaned = " ".join(_UNMAPPED.sub("", stripped.replace("\x02", "-")).split())
+        lines.append(_Line(cleaned, size))
+        position += len(raw) + 1
+    return lines
 
 
-def _paragraphs(text: str, page: int, headings: dict[str, int], sizes: dict[str, float], usual: float) -> list[Element]:
+def _form(document: Any) -> Any:
+    try:
+        document.init_forms()
+    except pdfium.PdfiumError:
+        return None
+    return document.formenv.raw if document.formenv is not None else None
+
+
+def _annotations(page: Any, form: Any) -> Iterator[str]:
+    """Yield "name: value" of filled form fields, and the words of notes."""
+    seen: set[str] = set()
+    for number in range(min(pdfium_c.FPDFPage_GetAnnotCount(page), _MOST_ANNOTATIONS)):
+        annotation = pdfium_c.FPDFPage_GetAnnot(page, number)
+        if not annotation:
+            continue
+        kind = pdfium_c.FPDFAnnot_GetSubtype(annotation)
+        found = ""
+        if kind == pdfium_c.FPDF_ANNOT_WIDGET and form is not None:
+            found = _field(form, annotation)
+        elif kind in _NOTES:
+            found = _note(annotation)
+        pdfium_c.FPDFPage_CloseAnnot(annotation)
+        if found and found not in seen:
+            seen.add(found)
+            yield found
+
+
+def _note(annotation: Any) -> str:
+    words = _wide(lambda b, n: int(pdfium_c.FPDFAnnot_GetStringValue(annotation, b"Contents", b, n)))
+    return f"Note: {words}" if words else ""
+
+
+def _field(form: Any, annotation: Any) -> str:
+    value = _wide(lambda b, n: pdfium_c.FPDFAnnot_GetFormFieldValue(form, annotation, b, n))
+    if not value or value == "Off":
+        return ""
+    name = _wide(lambda b, n: pdfium_c.FPDFAnnot_GetFormFieldAlternateName(form, annotation, b, n)) or _wide(
+        lambda b, n: pdfium_c.FPDFAnnot_GetFormFieldName(form, annotation, b, n)
+    )
+    return f"{name}: {value}" if name else value
+
+
+def _wide(call: Callable[[Any, int], int]) -> str:
+    """Ask PDFium for a UTF-16 string: once for its length, once for its bytes."""
+    size = call(None, 0)
+    if not 2 < size < 1 << 20:
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    call(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_ushort)), size)
+    return " ".join(buffer.raw[: size - 2].decode("utf-16-le", "replace").split())
+
+
+# ------------------------------------------------------------------------------------------ running lines
+
+
+def _running(pages: list[list[_Line]]) -> frozenset[tuple[str, float]]:
+    """Return what stands in one size at the top or foot of a third of the pages (three at least), numbers aside."""
+    counts: Counter[tuple[str, float]] = Counter()
+    for lines in pages:
+        top, foot = _edges(lines)
+        counts.update({_shape(lines[at]) for at in (*top, *foot)})
+    least = max(3, len(pages) / 3)
+    return frozenset(shape for shape, often in counts.items() if often >= least)
+
+
+def _edges(lines: list[_Line]) -> tuple[list[int], list[int]]:
+    written = [number for number, line in enumerate(lines) if line.text]
+    if len(written) <= 2 * _EDGE:  # so little text is no page with running lines
+        return [], []
+    return written[:_EDGE], written[-_EDGE:]
+
+
+def _shape(line: _Line) -> tuple[str, float]:
+    """A title in large letters on the first page is not the running line that repeats it."""
+    return re.sub(r"\d+", "#", line.text), line.size
+
+
+def _body(
+    lines: list[_Line], running: frozenset[tuple[str, float]], told: set[str], page: int, elements: list[Element]
+) -> Iterator[_Line]:
+    """Yield what is no running line; each of those becomes an element the first time."""
+    top, foot = _edges(lines)
+    for number, line in enumerate(lines):
+        kind: ElementKind | None = "header" if number in top else "footer" if number in foot else None
+        if kind is None or (shape := _shape(line)) not in running:
+            yield line
+        elif shape[0] not in told:
+            told.add(shape[0])
+            elements.append(Element(kind, line.text, page=page))
+
+
+# ------------------------------------------------------------------------------------------ paragraphs
+
+
+def _paragraphs(lines: list[_Line], page: int, headings: dict[str, int]) -> Iterator[Element]:
     """Join the lines of a paragraph; a short line in larger letters, or one of the outline, is a heading."""
-    elements: list[Element] = []
+    sizes: Counter[float] = Counter()
+    for line in lines:
+        sizes[line.size] += len(line.text)
+    usual = sizes.most_common(1)[0][0] if sizes else 0.0
+    widest = max((len(line.text) for line in lines), default=0)
     held: list[str] = []
-    widest = max((len(line) for line in text.split("\n")), default=0)
+    title: list[_Line] = []  # a heading may go over several lines of one size
 
-    def flush() -> None:
+    def flush() -> Iterator[Element]:
         if held:
-            elements.append(Element("text", " ".join(held), page=page))
+            yield Element("text", joined(held), page=page)
             held.clear()
+        if title:
+            text = joined([line.text for line in title])
+            level = headings.get(_squeezed(text)) or (1 if title[0].size >= usual * 1.7 else 2)
+            yield Element("heading", text, level=level, page=page)
+            title.clear()
 
-    for line in text.split("\n"):
-        stripped = " ".join(line.split())
-        if not stripped:
-            flush()
+    for line in lines:
+        if not line.text:
+            yield from flush()
             continue
-        level = headings.get(_squeezed(stripped))
-        if level is None and usual and len(stripped) < 120 and sizes.get(stripped, 0.0) >= usual * 1.2:
-            level = 1 if sizes[stripped] >= usual * 1.7 else 2
-        if level is not None and re.search(r"[^\W\d_]{2}", stripped):
-            flush()
-            elements.append(Element("heading", stripped, level=level, page=page))
+        listed = headings.get(_squeezed(line.text))
+        large = bool(usual) and len(line.text) < 120 and line.size >= usual * 1.2
+        if (listed is not None or large) and re.search(r"[^\W\d_]{2}", line.text):
+            if held or (title and (title[0].size != line.size or listed is not None or len(title) >= 4)):
+                yield from flush()
+            title.append(line)
             continue
-        held.append(stripped)
-        if _END.search(stripped) and len(stripped) < widest * 0.75:
-            flush()  # a sentence that ends well before the margin ends its paragraph
-    flush()
-    return elements
+        if title:
+            yield from flush()
+        held.append(line.text)
+        if _END.search(line.text) and len(line.text) < widest * 0.75:
+            yield from flush()  # a sentence that ends well before the margin ends its paragraph
+    yield from flush()
 
 
 def _squeezed(text: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, time
 from io import BytesIO
 from typing import Any
 
 from workers.errors import DocumentCorrupt, DocumentEncrypted, DocumentTooBig
+from workers.indexing.parse.archive import Archive
 from workers.indexing.parse.dates import iso
+from workers.indexing.parse.ooxml import core_properties
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 MOST_CELLS = 5_000_000
@@ -18,8 +21,6 @@ _TOO_MANY = f"It has more than {MOST_CELLS:,} cells. Split it, or export what ma
 def read_xlsx(data: bytes, _name: str) -> Parsed:
     """Read the values that Excel stored, formulas' results included."""
     import openpyxl
-
-    from workers.indexing.parse.office import core_properties
 
     book = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False)
     elements: list[Element] = []
@@ -34,8 +35,7 @@ def read_xlsx(data: bytes, _name: str) -> Parsed:
                 raise DocumentTooBig(_TOO_MANY)
             rows.extend(_line(map(_shown, row)))
         elements += _sheet(sheet.title, rows, number)
-    facts = core_properties(book.properties)
-    return Parsed(tuple(elements), _with_pages(facts, len(book.worksheets)))
+    return Parsed(tuple(elements), replace(core_properties(Archive(data)), pages=len(book.worksheets)))
 
 
 def read_xls(data: bytes, _name: str) -> Parsed:
@@ -107,9 +107,3 @@ def _sheet(name: str, rows: list[str], number: int) -> list[Element]:
     if not rows:
         return []
     return [Element("heading", name, level=1, page=number), Element("table", "\n".join(rows), page=number)]
-
-
-def _with_pages(facts: DocumentMetadata, pages: int) -> DocumentMetadata:
-    from dataclasses import replace
-
-    return replace(facts, pages=pages)
