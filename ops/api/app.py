@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,11 +19,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ops import metrics
+from ops.api.dify import router as dify_router
 from ops.api.documents import router as documents_router
+from ops.api.embeddings import EmbeddingProxy
 from ops.api.errors import ApiError
+from ops.api.feedback import router as feedback_router
 from ops.api.ledger_views import LedgerViews
+from ops.api.openai import router as openai_router
 from ops.api.queries import Queries, QueryAway
 from ops.api.query import router as query_router
+from ops.api.querylog import QueryLog
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
 from ops.api.verify import router as verify_router
@@ -54,8 +60,12 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.queries = queries or Queries(celery, url, settings.key_prefix, settings.query_timeout)
+        app.state.embeddings = EmbeddingProxy(settings)
+        app.state.query_log.start()
         yield
         await app.state.queries.close()
+        await app.state.embeddings.close()
+        await asyncio.to_thread(app.state.query_log.close)
         status.close()
 
     app = FastAPI(
@@ -71,6 +81,7 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     app.state.views = views
     app.state.status = status
     app.state.hints = Hints(celery)
+    app.state.query_log = QueryLog(engine, wanted=settings.query_log and settings.query_log_days > 0)
     app.state.uploads = UploadStore(engine, app.state.hints, settings.data_dir, settings.upload_max_bytes)
     _add_errors(app)
     _add_headers(app)
@@ -78,6 +89,9 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     app.include_router(query_router, prefix="/v1", dependencies=allowed)
     app.include_router(documents_router, prefix="/v1", dependencies=allowed)
     app.include_router(verify_router, prefix="/v1", dependencies=allowed)
+    app.include_router(feedback_router, prefix="/v1", dependencies=allowed)
+    app.include_router(openai_router, prefix="/v1", dependencies=allowed)
+    app.include_router(dify_router, dependencies=allowed)
     _add_status(app)
     app.mount("/", StaticFiles(directory=CONSOLE, html=True), name="console")
     return app

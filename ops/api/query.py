@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ops.api.errors import ApiError
+from ops.api import asking
 from ops.api.queries import QueryAway
 
 router = APIRouter(tags=["query"])
@@ -79,7 +79,7 @@ class AnswerBody(SearchBody):
 @router.post("/search", summary="Search", response_class=JSONResponse)
 async def search(request: Request, body: Annotated[SearchBody, Body()]) -> Response:
     """Return hits, best first, and the mode that was really used."""
-    return _answered(await request.app.state.queries.search(body.model_dump(exclude_none=True)))
+    return JSONResponse(await asking.search(request, body.model_dump(exclude_none=True)))
 
 
 @router.post("/search/batch", summary="Several searches", response_class=JSONResponse)
@@ -96,27 +96,13 @@ async def answer(request: Request, body: Annotated[AnswerBody, Body()]) -> Respo
         return StreamingResponse(
             _events(request, wanted), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
-    return _answered(await request.app.state.queries.answer(wanted))
+    return JSONResponse(await asking.answer(request, wanted))
 
 
 async def _events(request: Request, wanted: dict[str, Any]) -> AsyncIterator[str]:
     try:
-        async for event, data in request.app.state.queries.stream(wanted):
+        async for event, data in asking.stream(request, wanted):
             yield f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
     except QueryAway as exc:
         error = {"code": "query_worker_away", "message": str(exc), "next": "Try again in a moment."}
         yield f"event: error\ndata: {json.dumps(error)}\n\n"
-
-
-def _answered(result: dict[str, Any]) -> Response:
-    """Turn the worker's own error into a status: it says whether the request or a server was at fault."""
-    error = result.get("error")
-    if error is None:
-        return JSONResponse(result)
-    away = str(error.get("class", "")).endswith("Unavailable")
-    raise ApiError(
-        503 if away else 422,
-        "unavailable" if away else "invalid_request",
-        str(error.get("message", "The query worker refused it.")),
-        str(error.get("next", "")),
-    )

@@ -10,11 +10,14 @@ from workers.contract.settings import (
     IndexSettings,
     LedgerSettings,
     LogSettings,
+    QueryLogSettings,
     SourceSettings,
 )
 
 
-class ApiSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, SourceSettings, LogSettings):
+class ApiSettings(
+    LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, SourceSettings, LogSettings, QueryLogSettings
+):
     """Everything the api can be told."""
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs UPWELL_API_KEY.")

@@ -134,6 +134,41 @@ audits = Table(
 )
 Index("audits_asked_at", audits.c.asked_at)
 
+queries = Table(
+    "queries",
+    metadata,
+    Column("id", String(36), primary_key=True),  # told to the caller, who may judge the result by it
+    Column("at", Float, nullable=False),
+    Column("tenant", String(255), nullable=False, default="default"),
+    Column("face", String(16), nullable=False),  # search | answer | chat | ... : who asked
+    Column("query", Text, nullable=False),
+    Column("mode", String(16)),
+    Column("filters", Text),  # JSON
+    Column("hits", Text, nullable=False),  # JSON: [chunk id, document id, path] of each, best first
+    Column("refused", Boolean),  # None: a search, not a question
+    Column("grounded", Boolean),
+    Column("took_ms", Float),
+)
+Index("queries_at", queries.c.at)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("tenant", String(255), nullable=False, default="default"),
+    Column("kind", String(8), nullable=False),  # hit | answer
+    Column("vote", Integer, nullable=False),  # 1 up, -1 down
+    Column("query_id", String(36)),
+    Column("query", Text, nullable=False),  # copied: the query log forgets, a judgement does not
+    Column("doc_id", String(36)),
+    Column("chunk_id", String(36)),
+    Column("path", Text),
+    Column("answer", Text),
+    Column("text", Text),  # what the judge wrote
+)
+Index("feedback_at", feedback.c.at)
+
 
 class LedgerMismatch(RuntimeError):
     """The ledger was written by another release of Upwell."""

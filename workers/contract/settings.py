@@ -92,3 +92,14 @@ class SourceSettings(Group):
     """Where uploads are kept; watched folders are arguments of the watcher."""
 
     data_dir: Path = Field(Path(".upwell"), description="Directory for uploads and, with the embedded stack, all data.")
+
+
+class QueryLogSettings(Group):
+    """What is remembered of what people ask."""
+
+    query_log: bool = Field(
+        True, description="Remember searches and questions in the ledger, with the ids of their hits; false: none."
+    )
+    query_log_days: float = Field(
+        30.0, ge=0, description="Days after which a remembered query is deleted; judgements (feedback) stay."
+    )

@@ -1,4 +1,4 @@
-"""The housekeeping process: sweeps for ever, audits now and then, trims the embedding cache.  Any number may run."""
+"""The housekeeping process: sweeps, audits, trims the embedding cache, forgets old queries.  Any number may run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from workers.adapters import qdrant
 from workers.adapters.qdrant_audit import QdrantAudit, current_collection
-from workers.contract import intake, schema
+from workers.contract import asked, intake, schema
 from workers.contract.broker import Hints, make_celery
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
@@ -60,6 +60,9 @@ def run(files: Files) -> None:
             if time.monotonic() - trimmed_at > TRIM_S:
                 trimmed_at = time.monotonic()
                 ledger.vectors.trim(settings.embedding_cache_entries, settings.embedding_cache_mb << 20)
+                forgotten = asked.forget(engine, older_than_days=settings.query_log_days if settings.query_log else 0.0)
+                if forgotten:
+                    log.info("queries.forgotten", count=forgotten)
         except (SQLAlchemyError, redis.RedisError) as exc:  # away or busy: the next sweep tries again
             log.warning("sweep.failed", error=type(exc).__name__)
     auditor.stop()

@@ -9,11 +9,14 @@ from workers.contract.settings import (
     IndexSettings,
     LedgerSettings,
     LogSettings,
+    QueryLogSettings,
     SourceSettings,
 )
 
 
-class HousekeepingSettings(LedgerSettings, BrokerSettings, IndexSettings, SourceSettings, LogSettings):
+class HousekeepingSettings(
+    LedgerSettings, BrokerSettings, IndexSettings, SourceSettings, LogSettings, QueryLogSettings
+):
     """Everything the housekeeping process can be told."""
 
     sweep_interval: float = Field(5.0, gt=0, description="Seconds between two sweeps of the ledger.")

@@ -1,0 +1,87 @@
+"""What every face that asks has in common: a number for each query, the query log, and errors of the query worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+
+from ops.api.errors import ApiError
+from workers.contract.asked import Asked, Place
+
+OPT_OUT = "x-upwell-log"
+"""Header with which one request keeps itself out of the query log: ``X-Upwell-Log: off``."""
+
+
+async def search(request: Request, wanted: dict[str, Any], *, face: str = "search") -> dict[str, Any]:
+    """Return the query worker's result, with an id.
+
+    Raises:
+        QueryAway: no answer in time.
+        ApiError: the query worker refuses the request, or cannot search.
+    """
+    result = _checked(await request.app.state.queries.search(wanted))
+    return _noted(request, wanted, result, face)
+
+
+async def answer(request: Request, wanted: dict[str, Any], *, face: str = "answer") -> dict[str, Any]:
+    """Return the query worker's answer, with an id.  Raises as `search` does."""
+    result = _checked(await request.app.state.queries.answer(wanted))
+    return _noted(request, wanted, result, face)
+
+
+async def stream(request: Request, wanted: dict[str, Any], *, face: str = "answer") -> AsyncIterator[tuple[str, Any]]:
+    """Yield (event, data) of an answer as it comes; the last event has the id.
+
+    Raises:
+        QueryAway: nothing came in time.
+    """
+    async for event, data in request.app.state.queries.stream(wanted):
+        yield event, _noted(request, wanted, data, face) if event == "done" else data
+
+
+def refusal(error: Mapping[str, Any]) -> ApiError:
+    """Return the query worker's own error as a status: it says whether the request or a server was at fault."""
+    away = str(error.get("class", "")).endswith("Unavailable")
+    return ApiError(
+        503 if away else 422,
+        "unavailable" if away else "invalid_request",
+        str(error.get("message", "The query worker refused it.")),
+        str(error.get("next", "")),
+    )
+
+
+def _checked(result: dict[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        raise refusal(result["error"])
+    return result
+
+
+def _noted(request: Request, wanted: Mapping[str, Any], result: dict[str, Any], face: str) -> dict[str, Any]:
+    """Give the result an id and remember it, unless settings or the caller say no."""
+    key = str(uuid4())
+    if request.headers.get(OPT_OUT, "").lower() != "off":
+        request.app.state.query_log.add(_asked(key, wanted, result, face))
+    return {"id": key, **result}
+
+
+def _asked(key: str, wanted: Mapping[str, Any], result: Mapping[str, Any], face: str) -> Asked:
+    hits = result.get("hits") or []
+    return Asked(
+        id=key,
+        face=face,
+        query=str(wanted.get("query") or _last_question(wanted)),
+        mode=result.get("mode"),
+        filters=wanted.get("filters"),
+        hits=[Place(h["id"], h["doc_id"], str(h.get("metadata", {}).get("path") or "")) for h in hits],
+        refused=result.get("refused"),
+        grounded=result.get("grounded"),
+        took_ms=result.get("took_ms"),
+    )
+
+
+def _last_question(wanted: Mapping[str, Any]) -> str:
+    said = [message["content"] for message in wanted.get("messages") or [] if message.get("role") == "user"]
+    return said[-1] if said else ""
