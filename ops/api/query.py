@@ -85,7 +85,7 @@ async def search(request: Request, body: Annotated[SearchBody, Body()]) -> Respo
 @router.post("/search/batch", summary="Several searches", response_class=JSONResponse)
 async def search_batch(request: Request, body: Annotated[BatchBody, Body()]) -> Response:
     """Return the results in the order of the searches; their queries are embedded with one call."""
-    return _answered(await request.app.state.queries.search_batch(body.model_dump(exclude_none=True)))
+    return JSONResponse(await asking.search_batch(request, body.model_dump(exclude_none=True)))
 
 
 @router.post("/answer", summary="Answer with citations", response_class=JSONResponse)
