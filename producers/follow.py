@@ -28,6 +28,7 @@ from producers.settle import Settled, Settler, Sign
 from workers.contract import intake
 from workers.contract.identity import normal_path
 from workers.contract.intake import Observation
+from workers.contract.sidecar import described_name
 
 log = structlog.get_logger()
 
@@ -88,6 +89,8 @@ class Follower:
         name = raw.rsplit(b"/", 1)[-1]
         if raw == MARKER.encode():
             self.lookout.answered()
+        elif (described := described_name(raw)) is not None:
+            self._settler.touch(described, Sign.CLOSED)  # a sidecar is about the file beside it
         elif name == IGNORE_FILE.encode() or not self.folder.rules.explain(normal_path(raw)).by_default:
             self._settler.touch(raw, sign)
 

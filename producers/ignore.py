@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from workers.contract.sidecar import SUFFIX
+
 IGNORE_FILE = ".upwellignore"
 DEFAULT = "default rules"
 LARGEST_RULES = 1 << 20
@@ -25,6 +27,8 @@ DEFAULT_RULES = [
     # what editors, office programs and downloads leave while they work
     "*~", "~$*", "#*#", "*.swp", "*.swo", "*.swx", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload",
     "*.download", "*.filepart", "4913",
+    # metadata that belongs to the file beside it
+    "*.meta.json",
     # what operating systems leave
     "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN/", "System Volume Information/", "lost+found/",
     "@eaDir/",
@@ -86,6 +90,7 @@ def plain(name: str) -> bool:
         and name[-1] not in _LAST
         and name[name.rfind(".") :] not in _ENDINGS
         and name not in _NAMES
+        and not name.endswith(SUFFIX)
     )
 
 

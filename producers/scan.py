@@ -18,6 +18,7 @@ from producers.ignore import IGNORE_FILE, IgnoreRules, Verdict, plain
 from producers.roots import MARKER
 from workers.contract.identity import normal_path
 from workers.contract.intake import Observation, Stat
+from workers.contract.sidecar import SUFFIX, mixed_mtime, sidecar_name
 
 BREATH = 500  # entries between two interruptions of a listing
 
@@ -85,7 +86,7 @@ def look(root: Path, raw: bytes, rules: IgnoreRules) -> Found | None:
         path,
         os.fsdecode(raw),
         found.st_size,
-        found.st_mtime_ns,
+        mixed_mtime(found.st_mtime_ns, _beside(os.fsencode(root), raw)),
         found.st_ino,
         found.st_mode,
         verdict if verdict.ignored else None,
@@ -100,6 +101,15 @@ def is_directory(root: Path, raw: bytes) -> bool:
     """
     found = _lstat(os.fsencode(root), raw)
     return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _beside(base: bytes, raw: bytes) -> os.stat_result | None:
+    """Return the stat of the sidecar of ``raw``; None: there is none."""
+    try:
+        found = os.lstat(os.path.join(base, sidecar_name(raw)))
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _lstat(base: bytes, raw: bytes) -> os.stat_result | None:
@@ -149,6 +159,7 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
     """Return the entries of one directory, sorted so that the files below it come in the order of their paths."""
     listed: list[_Entry] = []
     folders: dict[str, _Folder] = {}
+    sidecars: dict[str, os.stat_result] = {}
     prefix = folder.path + "/" if folder.path else ""
     ruled = rules.has_rules(folder.path)
     for within in folder.names:
@@ -162,6 +173,10 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
                 elif not rules.explain_entry(path, is_dir=True).ignored:
                     folders[shown] = _Folder(path, [inside + name])
                 continue
+            if shown.endswith(SUFFIX):
+                if stat.S_ISREG(seen.st_mode):
+                    sidecars[shown.removesuffix(SUFFIX)] = seen
+                continue
             verdict = None
             if ruled or not plain(shown):
                 if shown == IGNORE_FILE or path == MARKER:
@@ -174,6 +189,11 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
             listed.append((shown, file.name, file))
             if number % BREATH == 0:
                 yield
+        if sidecars:
+            for shown, _, entry in listed:
+                if shown in sidecars and isinstance(entry, Found):
+                    entry.mtime_ns = mixed_mtime(entry.mtime_ns, sidecars[shown])
+            sidecars.clear()
         scanned.files += len(listed)
     # Everything below the directory "a" comes after the file "a.txt", because "." sorts before "/".
     listed += [(shown + "/", "", found) for shown, found in folders.items()]

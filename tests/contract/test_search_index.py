@@ -13,10 +13,11 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
 from workers.adapters import bm25
-from workers.adapters.qdrant import create_collection
+from workers.adapters.qdrant import QdrantIndex, create_collection
 from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured
+from workers.indexing.ports import Point
 from workers.query.filters import AnyOf, Not, matches, read_filter
 
 TYPES = {"kind": "keyword", "year": "integer", "price": "float", "draft": "bool", "date": "datetime", "tags": "keyword"}
@@ -179,3 +180,36 @@ def test_in_strict_mode_a_field_without_index_is_refused_with_the_setting_that_h
     with pytest.raises(IndexMisconfigured, match="UPWELL_METADATA_INDEXES"):
         adapter.find(bm25.search_vector("word"), None, limit=5, filters=AnyOf("own", ("x",)))
     adapter.close()
+
+
+def test_a_new_field_gets_an_index_of_its_first_values_type_before_it_is_stored(client, collection, search, qdrant_url):
+    index = QdrantIndex(client, collection, qdrant_url)
+    index.fields.declare({"code": "keyword"})
+    metadata = {
+        "jurisdiction": "AD",
+        "date": "2015-03-01",
+        "pages": 12,
+        "fee": 2.5,
+        "draft": False,
+        "tags": ["water"],
+        "court": {"name": "high"},
+        "summary": "x" * 300,
+        "heading": "One > Two",
+    }
+    payload = {"content": "", "metadata": metadata, "doc_id": "d", "version": "1", "chunk_index": 0, "digest": "0"}
+    index.put([Point(point_id(0), "word", {**payload, "tenant": "default"})], 1)
+
+    types = {key: info.data_type.value for key, info in client.get_collection(collection).payload_schema.items()}
+
+    assert {key.removeprefix("metadata."): kind for key, kind in types.items()}.items() >= {
+        "code": "keyword",
+        "jurisdiction": "keyword",
+        "date": "datetime",
+        "pages": "integer",
+        "fee": "float",
+        "draft": "bool",
+        "tags": "keyword",
+        "court.name": "keyword",
+    }.items()
+    assert not {"metadata.summary", "metadata.heading"} & types.keys()
+    assert len(search.find(bm25.search_vector("word"), None, limit=5, filters=read_filter({"court.name": "high"}))) == 1

@@ -233,3 +233,17 @@ def test_two_watchers_of_one_folder_make_one_document(following, tmp_path):
     assert len(following.rows()) == 1
     other.stop()
     other.engine.dispose()
+
+
+def test_a_sidecar_makes_its_document_look_changed_and_is_none_itself(following):
+    (following.root / "a.txt").write_text("one")
+    following.start()
+    generations = [following.rows()["a.txt"].desired_generation]
+    sidecar = following.root / "a.txt.meta.json"
+
+    for change in (lambda: sidecar.write_text("{}"), lambda: sidecar.write_text('{"a": 1}'), sidecar.unlink):
+        change()
+        following.until(lambda: following.rows()["a.txt"].desired_generation > generations[-1])
+        generations.append(following.rows()["a.txt"].desired_generation)
+
+    assert set(following.rows()) == {"a.txt"}

@@ -21,6 +21,7 @@ VENDOR_HOMES = {
         "workers/adapters/qdrant_search.py",
         "workers/adapters/qdrant_audit.py",
         "workers/adapters/qdrant_filters.py",
+        "workers/adapters/qdrant_fields.py",
     ),
     "openai": ("workers/adapters/embeddings.py", "workers/adapters/chat.py"),
     "qdrant_edge": ("workers/adapters/bm25.py", "workers/adapters/language.py", "ops/embedded/qdrant/", "ops/cli/"),

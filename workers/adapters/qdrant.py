@@ -18,6 +18,7 @@ from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from workers.adapters import bm25
+from workers.adapters.qdrant_fields import FieldIndexes
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
@@ -42,6 +43,9 @@ PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
     ),  # paths are asked for by folder
     "metadata.filetype": m.PayloadSchemaType.KEYWORD,
     "metadata.language": m.PayloadSchemaType.KEYWORD,
+    "metadata.title": m.PayloadSchemaType.KEYWORD,
+    "metadata.author": m.PayloadSchemaType.KEYWORD,
+    "metadata.page": m.PayloadSchemaType.INTEGER,
     "metadata.created": m.PayloadSchemaType.DATETIME,
     "metadata.modified": m.PayloadSchemaType.DATETIME,
 }
@@ -83,6 +87,7 @@ class QdrantIndex:
         self._client = client
         self._collection = collection
         self._url = url
+        self.fields = FieldIndexes(client, collection, lambda: translated(url))
 
     @property
     def collection(self) -> str:
@@ -105,6 +110,7 @@ class QdrantIndex:
         return found
 
     def put(self, points: Sequence[Point], token: int) -> None:
+        self.fields.see(point.payload for point in points[:1])  # of one document: what differs within has its index
         for batch in _slices(points, BATCH):
             structs = [
                 m.PointStruct(
@@ -124,6 +130,7 @@ class QdrantIndex:
             self._applied(done)
 
     def restate(self, points: Sequence[Point], token: int) -> None:
+        self.fields.see(point.payload for point in points[:1])  # of one document: what differs within has its index
         operations = [
             m.SetPayloadOperation(
                 set_payload=m.SetPayload(

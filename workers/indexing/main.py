@@ -88,6 +88,7 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
     from workers.indexing.embed import Embedding, Limits
     from workers.indexing.leases import Leases, Tally
     from workers.indexing.ledger import Ledger
+    from workers.indexing.metadata import FolderRules
     from workers.indexing.parse import Limits as ParseLimits
     from workers.indexing.parse import ParserPool
     from workers.indexing.preflight import preflight
@@ -117,6 +118,8 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
     if checked.created and (lost := ledger.dirty_all(checked.collection)):
         log.warning("index.rebuilding", documents=lost, reason="the collection was not there any more")
     index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url)
+    index.fields.declare(settings.metadata_indexes)
+    rules = FolderRules(settings.metadata_rules)
     options = ChunkOptions(target_chars=settings.chunk_target, max_chars=settings.chunk_max)
     tally, breaker = Tally(), Breaker()
     pipeline = Pipeline(
@@ -125,9 +128,10 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         parser=parser,
         space=checked.space,
         collection=checked.collection,
-        recipe=recipe_fingerprint(options),
+        recipe=recipe_fingerprint(options, rules.fingerprint),
         options=options,
         max_bytes=settings.parse_max_bytes,
+        rules=rules,
     )
     limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
     embedding = Embedding(ledger, index, embedder, checked.space, limits, breaker, tally)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from workers.adapters.bm25 import BM25_VERSION
 from workers.indexing.chunk import CHUNKER_VERSION, ChunkOptions
 from workers.indexing.parse import PARSER_VERSION
+
+METADATA_VERSION = "1"
+"""Another one when documents get other metadata from the same sources: all are described again, nothing is embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,10 @@ class Space:
         ).hexdigest()
 
 
-def recipe_fingerprint(options: ChunkOptions) -> str:
-    """Return the fingerprint of parser and chunker with their settings."""
-    return _digest([PARSER_VERSION, CHUNKER_VERSION, asdict(options)])[:16]
+def recipe_fingerprint(options: ChunkOptions, rules: Mapping[str, Any] | None = None) -> str:
+    """Return the fingerprint of parser and chunker with their settings, and of the folder rules for metadata."""
+    parts: list[Any] = [PARSER_VERSION, CHUNKER_VERSION, METADATA_VERSION, asdict(options)]
+    return _digest([*parts, rules] if rules else parts)[:16]
 
 
 def _digest(value: Any) -> str:

@@ -37,6 +37,7 @@ from workers.errors import (
 )
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, LeaseLost, Ledger
+from workers.indexing.metadata import NO_RULES, Described, FolderRules, describe
 from workers.indexing.ports import Index, Parser, Point, StoredPoint, Vector
 from workers.indexing.recipe import Space
 from workers.indexing.sources import Look, OpenFile, look_again, open_document
@@ -75,6 +76,7 @@ class Pipeline:
     recipe: str
     options: ChunkOptions
     max_bytes: int
+    rules: FolderRules = NO_RULES
 
     def reconcile(self, claim: Claim) -> Outcome:
         """Make the index agree with whatever is at the claimed path now, and commit.
@@ -135,13 +137,22 @@ class Pipeline:
             name = type(error).__name__
             return self._without_chunks(claim, State.PARKED, reason=str(error), size=file.look.size, error_class=name)
         parse_ms = (time.monotonic() - started) * 1000
-        return self._store(claim, file.look, version, parsed, wanted, parse_ms)
+        return self._store(claim, file, version, parsed, wanted, parse_ms)
 
     def _store(
-        self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
+        self, claim: Claim, file: OpenFile, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
     ) -> Outcome | None:
         started = time.monotonic()
-        points = self._points(claim, look, version, parsed, wanted)
+        look = file.look
+        described = describe(
+            parsed.metadata,
+            source=claim.source,
+            path=claim.path,
+            sidecar=file.sidecar,
+            extra=claim.extra,
+            rules=self.rules,
+        )
+        points = self._points(claim, look, version, parsed, described, wanted)
         stored = self.index.stored(claim.document_id)
         added = [point for point in points if point.id not in stored]
         kept = [point for point in points if point.id in stored]
@@ -169,7 +180,8 @@ class Pipeline:
                 chunks=len(points),
                 vectors_pending=pending,
                 size=look.size,
-                title=parsed.metadata.title,
+                title=described.metadata["title"],
+                reason=described.fault,
                 filetype=parsed.metadata.filetype,
                 parse_ms=parse_ms,
             ),
@@ -247,21 +259,17 @@ class Pipeline:
         known: dict[str, Vector] = self.ledger.vectors.known(keys.values())
         return [replace(point, vector=known.get(keys[point.id])) for point in points]
 
-    def _points(self, claim: Claim, look: Look, version: str, parsed: Parsed, wanted: list[Chunk]) -> list[Point]:
-        facts = parsed.metadata
-        modified = facts.modified or datetime.fromtimestamp(look.mtime_ns // 10**9, UTC).isoformat()
+    def _points(
+        self, claim: Claim, look: Look, version: str, parsed: Parsed, described: Described, wanted: list[Chunk]
+    ) -> list[Point]:
+        known = described.metadata
+        modified = known["modified"] or datetime.fromtimestamp(look.mtime_ns // 10**9, UTC).isoformat()
         shared: dict[str, Any] = {
-            **facts.extra,
-            **claim.extra,
+            **known,
             "source": claim.source,
             "path": claim.path,
-            "title": facts.title,
-            "filetype": facts.filetype,
-            "language": facts.language,
-            "author": facts.author,
-            "created": facts.created,
+            "filetype": parsed.metadata.filetype,
             "modified": modified,
-            "url": facts.url,
         }
         return [
             Point(

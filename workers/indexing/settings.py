@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,4 +36,14 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
     parse_memory_mb: int = Field(2048, ge=256, description="Memory of one parser process, in MB of address space.")
     chunk_target: int = Field(800, ge=100, le=8000, description="Characters that a chunk aims at.")
     chunk_max: int = Field(1600, ge=200, le=16000, description="Most characters of a chunk.")
+    metadata_rules: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Metadata by folder, as JSON: patterns as in .gitignore, or SOURCE:pattern, and fields, e.g."
+        ' {"contracts/**": {"type": "contract"}}; a later pattern wins.',
+    )
+    metadata_indexes: dict[str, Literal["keyword", "integer", "float", "bool", "datetime"]] = Field(
+        default_factory=dict,
+        description="Payload indexes for your own metadata, as JSON: field and type (keyword, integer, float, bool,"
+        " datetime); other fields get one by their first value.",
+    )
     start_timeout: float = Field(60.0, gt=0, description="Seconds to wait at start for servers that are not up yet.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from workers.contract.sidecar import sidecar_name
 from workers.errors import SourceUnavailable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -17,6 +18,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 MARKER = b".upwell-root"
+LONGEST_SIDECAR = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +29,26 @@ class Look:
     mtime_ns: int
     ctime_ns: int
     inode: int
+    sidecar: tuple[int, int, int, int] | None = None  # the same four of the metadata beside it
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A regular file, open for reading."""
+    """A regular file, open for reading, and what its sidecar says (None: there is none)."""
 
     fd: int
     look: Look
+    sidecar: bytes | None = None
 
     def digest(self) -> str:
-        """Return the sha256 of the bytes; the file position is at the start again afterwards."""
+        """Return the sha256 of the bytes, and of the sidecar's; the file position is at the start again afterwards."""
         state = hashlib.sha256()
         os.lseek(self.fd, 0, os.SEEK_SET)
         while block := os.read(self.fd, 1 << 20):
             state.update(block)
         os.lseek(self.fd, 0, os.SEEK_SET)
+        if self.sidecar is not None:
+            state.update(b"\0sidecar\0" + self.sidecar)
         return state.hexdigest()
 
 
@@ -58,17 +64,21 @@ def open_document(root: str | None, raw_path: bytes, marker: str | None = None) 
     """
     if root is None:
         raise SourceUnavailable("Its source is not known any more. Start the watcher of that folder again.")
-    fd: int | None = None
+    opened: tuple[int, _Sidecar | None] | None = None
     try:
-        fd = _open_below(root, raw_path, marker)
-        if fd is None:
+        opened = _open_below(root, raw_path, marker)
+        if opened is None:
             yield None
             return
+        fd, beside = opened
         found = os.fstat(fd)
-        yield OpenFile(fd, _look(found)) if stat.S_ISREG(found.st_mode) else None
+        if not stat.S_ISREG(found.st_mode):
+            yield None
+            return
+        yield OpenFile(fd, _look(found, beside), beside.data if beside else None)
     finally:
-        if fd is not None:
-            os.close(fd)
+        if opened is not None:
+            os.close(opened[0])
 
 
 def look_again(root: str | None, raw_path: bytes) -> Look | None:
@@ -77,7 +87,13 @@ def look_again(root: str | None, raw_path: bytes) -> Look | None:
         return file.look if file else None
 
 
-def _open_below(root: str, raw_path: bytes, marker: str | None) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Sidecar:
+    data: bytes
+    seen: os.stat_result
+
+
+def _open_below(root: str, raw_path: bytes, marker: str | None) -> tuple[int, _Sidecar | None] | None:
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
@@ -95,7 +111,8 @@ def _open_below(root: str, raw_path: bytes, marker: str | None) -> int | None:
             below = os.open(parent, _DIRECTORY, dir_fd=directory)
             os.close(directory)
             directory = below
-        return os.open(name, _FILE, dir_fd=directory)
+        beside = _read_sidecar(directory, name)  # before the file: a second look sees both
+        return os.open(name, _FILE, dir_fd=directory), beside
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
             return None
@@ -115,8 +132,29 @@ def _has_marker(directory: int, marker: str) -> bool:
         os.close(fd)
 
 
-def _look(found: os.stat_result) -> Look:
-    return Look(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+def _read_sidecar(directory: int, name: bytes) -> _Sidecar | None:
+    """Return the metadata beside a file; what is no small regular file is none.  Too large: read as broken."""
+    try:
+        fd = os.open(sidecar_name(name), _FILE, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG):
+            return None
+        raise
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        return _Sidecar(os.read(fd, LONGEST_SIDECAR) if seen.st_size <= LONGEST_SIDECAR else b"", seen)
+    finally:
+        os.close(fd)
+
+
+def _look(found: os.stat_result, beside: _Sidecar | None) -> Look:
+    sidecar = None
+    if beside is not None:
+        seen = beside.seen
+        sidecar = (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+    return Look(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, sidecar)
 
 
 def _name(exc: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -19,50 +20,64 @@ from workers.indexing.parse.text import line_ends
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_TOML = re.compile(r"\A\+\+\+[ \t]*\n(.{0,20000}?)\n\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL)
 _MARKDOWN = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
 _ANCHOR = re.compile(r"(?:^|[\s:\[,-])[&*][\w-]", re.MULTILINE)
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_markdown(data: bytes, _name: str) -> Parsed:
-    """CommonMark with tables; YAML front matter becomes metadata."""
+    """CommonMark with tables; YAML or TOML front matter becomes metadata."""
     facts, text = _front_matter(line_ends(decode(data)))
     return Parsed(tuple(markdown(text)), facts)
 
 
 def _front_matter(text: str) -> tuple[DocumentMetadata, str]:
-    found = _FRONT.match(text)
-    if not found or _ANCHOR.search(found[1]):  # anchors could multiply without end
-        return DocumentMetadata(), text
-    try:
-        raw = yaml.load(found[1], Loader=_YAML)  # noqa: S506 - libyaml's safe loader, or Python's
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return DocumentMetadata(), text
-    if not isinstance(raw, dict):
+    found = _FRONT.match(text) or _TOML.match(text)
+    raw = _fields(found[0][:3], found[1]) if found else None
+    if found is None or raw is None:
         return DocumentMetadata(), text
     plain = {str(key).lower(): value for key, each in raw.items() if (value := _plain(each)) is not None}
 
     def taken(*names: str) -> str | None:
-        values = [str(value) for name in names if (value := plain.pop(name, None)) is not None]
-        return values[0] if values else None
+        values = [value for name in names if (value := plain.pop(name, None)) is not None]
+        return (", ".join(map(str, values[0])) if isinstance(values[0], list) else str(values[0])) if values else None
 
+    day = iso(plain.get("date"))
+    if day is not None:
+        plain["date"] = day  # stays under its own name, which people filter by
     facts = DocumentMetadata(
         title=taken("title"),
         author=taken("author", "authors"),
         language=iso639(taken("language", "lang")),
         url=taken("url"),
-        created=iso(taken("date", "created")),
+        created=iso(taken("created")) or day,
         modified=iso(taken("modified", "updated", "lastmod")),
         extra=plain,
     )
     return facts, text[found.end() :]
 
 
-def _plain(value: Any) -> Any:
+def _fields(mark: str, written: str) -> dict[str, Any] | None:
+    try:
+        if mark == "+++":
+            return tomllib.loads(written)
+        if _ANCHOR.search(written):  # anchors could multiply without end
+            return None
+        raw = yaml.load(written, Loader=_YAML)  # noqa: S506 - libyaml's safe loader, or Python's
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _plain(value: Any, depth: int = 1) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return ", ".join(map(str, value))
+    if isinstance(value, list):
+        items = [plain for item in value if not isinstance(item, dict | list) and (plain := _plain(item)) is not None]
+        return items or None
+    if isinstance(value, dict):
+        return {str(key): _plain(each, depth + 1) for key, each in value.items()} if depth < 3 else None
     return value if isinstance(value, str | int | float | bool) else None
 
 
