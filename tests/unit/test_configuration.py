@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops import configuration
+from workers.contract.settings import LogSettings
 
 ROOT = Path(__file__).parents[2]
 FIELDS = [
@@ -25,3 +26,7 @@ def test_the_manual_is_up_to_date():
 def test_every_setting_is_described(name, field):
     assert field.description, name
     assert field.description.endswith((".", ")")), field.description
+
+
+def test_a_log_level_may_be_written_in_capitals():
+    assert LogSettings(log_level="WARNING").log_level == "warning"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,6 +27,11 @@ class LogSettings(Group):
     log_format: Literal["json", "console"] = Field(
         "json", description="json: one object a line, for machines; console: for eyes."
     )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def capitals_are_the_same_level(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
 
 class LedgerSettings(Group):

@@ -19,6 +19,7 @@ from ops.embedded.qdrant.fields import Fields, malformed
 CONTENTS = "collections.json"
 TIDY_AFTER = 500  # changes
 TIDY_IDLE_S = 5.0
+SIZE_AGE_S = 10.0
 
 
 class DirectoryTaken(Exception):
@@ -39,6 +40,8 @@ class Store:
             raise DirectoryTaken(f"another process works on {directory}") from exc
         self._contents: dict[str, Any] = self._read()
         self._open: dict[str, Collection] = {}
+        self._size = 0
+        self._sized_at = -SIZE_AGE_S
         self._forget_strays()
         for name, entry in self._contents["collections"].items():
             self._open[name] = Collection.open(self._shards / entry["shard"], entry["request"])
@@ -161,9 +164,12 @@ class Store:
                 return
 
     def fullness(self) -> dict[str, int]:
-        """Return how many points and bytes there are."""
-        size = sum(file.stat().st_size for file in self._shards.rglob("*") if file.is_file())
-        return {"points": sum(collection.points() for collection in self._open.values()), "bytes": size}
+        """Return how many points and bytes there are; the bytes, a stat for each file, are up to ten seconds old."""
+        now = time.monotonic()
+        if now - self._sized_at > SIZE_AGE_S:
+            self._sized_at = now
+            self._size = sum(file.stat().st_size for file in self._shards.rglob("*") if file.is_file())
+        return {"points": sum(collection.points() for collection in self._open.values()), "bytes": self._size}
 
     def close(self) -> None:
         """Write everything and give the directory back."""

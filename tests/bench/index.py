@@ -1,0 +1,369 @@
+"""Cold index, unchanged rerun, edits, rename, copy and deletes: Upwell beside its peers, in one run.
+
+    python -m tests.bench.index [--files 1000] [--latency 0.12] [--tpm 1000000] [--only upwell,langchain] [--keep DIR]
+
+All index the same folder through the same embedding endpoint (tests/support/endpoint.py: no cost of its own but what is
+asked for) into Qdrant's engine behind the embedded server.  Upwell is `upwell up`, its start included; a peer is one
+process per step, its imports included (tests/bench/peers).  CPU and memory are those of the system under test: all of
+Upwell's processes with its Qdrant and broker, a peer's process without the Qdrant it writes to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+import psutil
+
+from tests.bench import corpus
+from tests.support.stack import ROOT, Stack, environment
+
+PEERS = ("langchain", "llamaindex", "haystack", "cocoindex")
+DIMENSIONS = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one step cost."""
+
+    system: str
+    step: str
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+    requests: int
+    tokens: int
+    texts: int
+    points: int
+
+
+class Runner(Protocol):
+    """A system that can be brought up to date with a folder."""
+
+    name: str
+
+    def sync(self) -> tuple[float, float, float]:
+        """Bring the index up to date; returns (seconds, CPU seconds, peak MB)."""
+
+    def points(self) -> int:
+        """Return how many points its collection has."""
+
+    def close(self) -> None:
+        """Stop what is still running."""
+
+
+class Endpoint:
+    """The embedding endpoint as a process of its own, so that it costs the measured process nothing."""
+
+    def __init__(self, **behaviour: Any) -> None:
+        port = free_port()
+        words = [f"{name}={json.dumps(value)}" for name, value in behaviour.items() if value is not None]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.endpoint", "--port", str(port), "--set", *words], cwd=ROOT
+        )
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        wait_until(lambda: answers(self._client, "/health"))
+
+    def counted(self) -> dict[str, int]:
+        """Return what was paid for since the last call."""
+        found: dict[str, int] = self._client.get("/counters").json()
+        self._client.post("/counters/reset")
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Upwell:
+    """The stack: started for the first step, restarted for a rerun, left running for what happens live."""
+
+    name = "upwell"
+
+    def __init__(self, home: Path, docs: Path, endpoint: str) -> None:
+        settings = {
+            "UPWELL_EMBEDDINGS_URL": endpoint,
+            "UPWELL_EMBEDDINGS_MODEL": "bench",
+            "UPWELL_LOG_LEVEL": "warning",
+        }
+        self._docs = docs
+        self._stack = Stack(home, docs, **settings)
+        self._cpu_before = 0.0
+        self.by_process: dict[str, float] = {}
+
+    def sync(self) -> tuple[float, float, float]:
+        started = time.perf_counter()
+        if self._stack.process is None or self._stack.process.poll() is not None:
+            self._cpu_before = 0.0
+            self._stack.start(wait=False)
+        with Sampled(self._stack.process.pid) as sampled:  # type: ignore[union-attr]
+            wait_until(self._done, timeout=1_800, every=0.05)
+            seconds = time.perf_counter() - started
+        self.by_process = sampled.by_process()
+        cpu, self._cpu_before = sampled.cpu_s - self._cpu_before, sampled.cpu_s
+        return seconds, cpu, sampled.peak_mb
+
+    def restart(self) -> None:
+        """Stop, so that the next `sync` starts again."""
+        self._stack.stop(30)
+
+    def points(self) -> int:
+        url = self._stack.state["addresses"]["qdrant"]
+        answer = httpx.post(f"{url}/collections/upwell/points/count", json={"exact": True}, timeout=60)
+        return int(answer.json()["result"]["count"])
+
+    def close(self) -> None:
+        self._stack.stop(30)
+
+    def _done(self) -> bool:
+        if self._stack.process is None or self._stack.process.poll() is not None:
+            raise SystemExit(f"upwell ended:\n{self._stack.tail()}")
+        files = sum(1 for _ in self._docs.rglob("*.md"))
+        try:
+            status = self._stack.status()
+        except (httpx.HTTPError, OSError, KeyError, ValueError):
+            return False
+        return bool(status["converged"]) and status["documents"].get("ready", 0) == files
+
+
+class Peer:
+    """One of tests/bench/peers: a process per step, with a Qdrant of its own that lives through all of them."""
+
+    def __init__(self, name: str, home: Path, docs: Path, endpoint: str, python: Path) -> None:
+        self.name = name
+        self._home, self._docs, self._endpoint, self._python = home, docs, endpoint, python
+        home.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}"
+        self._qdrant = subprocess.Popen(
+            [sys.executable, "-m", "ops.embedded.qdrant", "--host", "127.0.0.1", "--port", str(port), "--path", str(home / "qdrant")],
+            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_until(lambda: answers(httpx, f"{self._url}/readyz"))
+
+    def sync(self) -> tuple[float, float, float]:
+        script = Path(__file__).parent / "peers" / f"{self.name}.py"
+        words = [str(self._python), str(script), str(self._docs), self._endpoint, self._url, str(self._home / "state")]
+        quiet = {"ANONYMIZED_TELEMETRY": "false", "DO_NOT_TRACK": "1", "HAYSTACK_TELEMETRY_ENABLED": "false"}
+        started = time.perf_counter()
+        with (self._home / "log").open("ab") as log:
+            process = subprocess.Popen(words, env=environment(**quiet), stdout=log, stderr=log)
+            with Sampled(process.pid) as sampled:
+                _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status:
+            raise SystemExit(f"{self.name} failed:\n{(self._home / 'log').read_text()[-3000:]}")
+        return seconds, usage.ru_utime + usage.ru_stime, max(sampled.peak_mb, usage.ru_maxrss / 1024)
+
+    def points(self) -> int:
+        names = [c["name"] for c in httpx.get(f"{self._url}/collections").json()["result"]["collections"]]
+        counts = (httpx.post(f"{self._url}/collections/{name}/points/count", json={"exact": True}) for name in names)
+        return sum(int(answer.json()["result"]["count"]) for answer in counts)
+
+    def close(self) -> None:
+        self._qdrant.kill()
+        self._qdrant.wait()
+
+
+class Sampled:
+    """CPU seconds and peak memory (proportional set size) of a process and all its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._seen: dict[tuple[int, float], float] = {}
+        self._names: dict[tuple[int, float], str] = {}
+        self.peak_mb = 0.0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of every process seen, since it began."""
+        return sum(self._seen.values())
+
+    def by_process(self) -> dict[str, float]:
+        """Return CPU seconds by what the processes are."""
+        found: dict[str, float] = {}
+        for key, seconds in self._seen.items():
+            found[self._names[key]] = found.get(self._names[key], 0.0) + seconds
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def __enter__(self) -> Sampled:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._end.wait(0.5):
+            self._sample()
+
+    def _sample(self) -> None:
+        total = 0.0
+        for process in _family(self._pid):
+            try:
+                times = process.cpu_times()
+                key = (process.pid, process.create_time())
+                self._seen[key] = times.user + times.system
+                self._names.setdefault(key, _named(process.cmdline()))
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+        self.peak_mb = max(self.peak_mb, total / 2**20)
+
+
+def _named(words: list[str]) -> str:
+    """Return the last words of a command that say what it is: "worker index", "ops.embedded.qdrant"."""
+    if "-m" not in words:
+        return Path(words[0]).name if words else "?"
+    module, *rest = words[words.index("-m") + 1 :]
+    return " ".join([module, *(word for word in rest[:2] if word.isalpha())])
+
+
+def _family(pid: int) -> Iterator[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        yield parent
+        yield from parent.children(recursive=True)
+    except psutil.Error:
+        return
+
+
+# ------------------------------------------------------------------ the steps
+
+
+def _steps(docs: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield (step, what happens to the folder before it)."""
+    yield "cold", lambda: None
+    yield "unchanged", lambda: None
+    yield "edits 1 %", lambda: corpus.edit(docs, 0.01)
+    yield "rename", lambda: (docs / "part-0001").rename(docs / "renamed-0001")
+    yield "copy", lambda: shutil.copytree(docs / "part-0000", docs / "copied-0000")
+    yield "deletes 1 %", lambda: [path.unlink() for path in sorted(docs.rglob("*.md"))[5::100]]
+
+
+def main(args: list[str]) -> int:
+    """Run the steps for each system and print a table."""
+    options = _options(args)
+    names = options.only.split(",") if options.only else ["upwell", *PEERS]
+    rows: list[Row] = []
+    with _scratch(options.keep) as home:
+        for name in names:
+            rows += _measured(name, home / name, options)
+            _print(rows[-6:], header=name == names[0])
+    return 0
+
+
+def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
+    docs = home / "docs"
+    corpus.make(docs, options.files, text=options.text)
+    endpoint = Endpoint(dimensions=DIMENSIONS, latency_s=options.latency, tpm=options.tpm, rpm=options.rpm)
+    runner: Any = (
+        Upwell(home, docs, endpoint.url) if name == "upwell" else Peer(name, home, docs, endpoint.url, options.python)
+    )
+    rows = []
+    try:
+        for step, change in _steps(docs):
+            if options.steps and step.split()[0] not in options.steps.split(","):
+                continue
+            if step == "unchanged" and name == "upwell":
+                runner.restart()
+            change()
+            seconds, cpu, peak = runner.sync()
+            paid = endpoint.counted()
+            rows.append(
+                Row(name, step, seconds, cpu, peak, paid["requests"], paid["paid_tokens"], paid["paid_texts"], runner.points())
+            )  # fmt: skip
+    finally:
+        runner.close()
+        endpoint.close()
+    return rows
+
+
+def _print(rows: list[Row], *, header: bool) -> None:
+    if header:
+        print(
+            f"{'system':12}{'step':13}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'requests':>10}{'tokens':>11}{'texts':>8}{'points':>8}"
+        )
+    for r in rows:
+        print(
+            f"{r.system:12}{r.step:13}{r.seconds:9.2f}{r.cpu_s:9.2f}{r.peak_mb:9.0f}"
+            f"{r.requests:10}{r.tokens:11,}{r.texts:8}{r.points:8}",
+            flush=True,
+        )
+
+
+def _options(args: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.index")
+    parser.add_argument("--files", type=int, default=corpus.SIZES["medium"])
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each embedding request takes")
+    parser.add_argument("--tpm", type=int, help="tokens a minute that the endpoint allows")
+    parser.add_argument("--rpm", type=int, help="requests a minute that the endpoint allows")
+    parser.add_argument("--only", help="systems, comma separated: upwell, " + ", ".join(PEERS))
+    parser.add_argument("--steps", help="first words of the steps to run, comma separated")
+    parser.add_argument("--text", type=Path, help="folder of text files to make the corpus from")
+    parser.add_argument("--keep", type=Path, help="folder to work in, kept afterwards")
+    parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")
+    return parser.parse_args(args)
+
+
+@contextmanager
+def _scratch(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
+
+
+# ------------------------------------------------------------------ small things
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def answers(client: Any, path: str) -> bool:
+    """Tell whether a GET is answered with 200."""
+    try:
+        return bool(client.get(path).status_code == 200)
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until(fact: Callable[[], bool], *, timeout: float = 60, every: float = 0.05) -> None:
+    """Wait until ``fact`` holds."""
+    deadline = time.monotonic() + timeout
+    while not fact():
+        if time.monotonic() > deadline:
+            raise SystemExit("it did not come to an end in time")
+        time.sleep(every)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    raise SystemExit(main(sys.argv[1:]))
