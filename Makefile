@@ -45,9 +45,13 @@ bench: $(VENV)/.installed  ## measure (see tests/bench/README.md)
 chaos: $(VENV)/.installed  ## kill and break everything for a while, then check: make chaos [SEED=1] [MINUTES=10]
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
+bench-peers:  ## make the environment that peers are measured in (tests/bench/peers)
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
+
 lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --extra-index-url "" pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environment and the data of the default folder's index
-	rm -rf $(VENV) .upwell
+	rm -rf $(VENV) .venv-bench .upwell

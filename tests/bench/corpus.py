@@ -2,9 +2,9 @@
 
     python -m tests.bench.corpus FOLDER [--files 1000] [--text DIR]
 
-The text is that of ``../shared/data`` (PEPs and research articles), or of every text file below ``--text``; where there
-is neither, sentences of drawn words.  A file has a title, four to twelve sections and about 10 kB; the same seed makes the
-same files.
+The text is that of ``../shared/data`` (PEPs and research articles), or of every text file below ``--text``; where
+there is neither, sentences of drawn words.  A file has a title, four to twelve sections and about 10 kB; the same seed
+makes the same files.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _documents(text: Path | None) -> Iterator[str]:
 
 def _drawn() -> Iterator[str]:
     draw = random.Random(0)
-    syllables = "ka lo mi ren tas vo du sel pri nor fa gem hu bil cor wen jat os ul ix".split()
+    syllables = tuple(a + b for a in "klmnprstvd" for b in "aeiou")
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(4_000)]
     for _ in range(2_000):
         sentences = (" ".join(draw.choices(words, k=draw.randint(6, 20))).capitalize() + "." for _ in range(4))

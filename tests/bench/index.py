@@ -153,13 +153,15 @@ class Peer:
         port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         self._qdrant = subprocess.Popen(
-            [sys.executable, "-m", "ops.embedded.qdrant", "--host", "127.0.0.1", "--port", str(port), "--path", str(home / "qdrant")],
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "ops.embedded.qdrant", "--port", str(port), "--path", str(home / "qdrant")],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         wait_until(lambda: answers(httpx, f"{self._url}/readyz"))
 
     def sync(self) -> tuple[float, float, float]:
-        script = Path(__file__).parent / "peers" / f"{self.name}.py"
+        script = Path(__file__).parent / "peers" / f"with_{self.name}.py"
         words = [str(self._python), str(script), str(self._docs), self._endpoint, self._url, str(self._home / "state")]
         quiet = {"ANONYMIZED_TELEMETRY": "false", "DO_NOT_TRACK": "1", "HAYSTACK_TELEMETRY_ENABLED": "false"}
         started = time.perf_counter()
@@ -291,9 +293,8 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
             change()
             seconds, cpu, peak = runner.sync()
             paid = endpoint.counted()
-            rows.append(
-                Row(name, step, seconds, cpu, peak, paid["requests"], paid["paid_tokens"], paid["paid_texts"], runner.points())
-            )  # fmt: skip
+            counts = paid["requests"], paid["paid_tokens"], paid["paid_texts"], runner.points()
+            rows.append(Row(name, step, seconds, cpu, peak, *counts))
     finally:
         runner.close()
         endpoint.close()
@@ -302,13 +303,12 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
 
 def _print(rows: list[Row], *, header: bool) -> None:
     if header:
-        print(
-            f"{'system':12}{'step':13}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'requests':>10}{'tokens':>11}{'texts':>8}{'points':>8}"
-        )
+        names = ("seconds", "CPU s", "peak MB", "requests", "tokens", "texts", "points")
+        print(f"{'system':12}{'step':13}" + "".join(f"{name:>11}" for name in names))
     for r in rows:
         print(
-            f"{r.system:12}{r.step:13}{r.seconds:9.2f}{r.cpu_s:9.2f}{r.peak_mb:9.0f}"
-            f"{r.requests:10}{r.tokens:11,}{r.texts:8}{r.points:8}",
+            f"{r.system:12}{r.step:13}{r.seconds:11.2f}{r.cpu_s:11.2f}{r.peak_mb:11.0f}"
+            f"{r.requests:11}{r.tokens:11,}{r.texts:11}{r.points:11}",
             flush=True,
         )
 
