@@ -97,6 +97,13 @@ def test_restating_and_restamping_by_an_older_attempt_lose(index):
     assert tokens(index) == {IDS[0]: 5}
 
 
+def test_an_attempt_may_tell_again_of_what_it_stored_itself(index):
+    index.put([point(0, position=1)], 5)
+    index.restate([point(0, position=3)], 5)
+
+    assert index.stored(DOC)[IDS[0]].chunk_index == 3
+
+
 def test_restamping_renews_the_fence_of_many_at_once(index):
     index.put([point(0), point(1)], 4)
     index.restamp([IDS[0], IDS[1], IDS[2]], "v2", 6)

@@ -39,12 +39,12 @@ class MemoryIndex:
         for point in points:
             self.writes += 1
             old = self.points.get(point.id)
-            if old is not None and old["token"] < token:
+            if old is not None and old["token"] <= token:
                 old |= {key: point.payload[key] for key in ("metadata", "version", "chunk_index")} | {"token": token}
 
     def restamp(self, ids: Sequence[str], version: str, token: int) -> None:
         for key in ids:
-            if key in self.points and self.points[key]["token"] < token:
+            if key in self.points and self.points[key]["token"] <= token:
                 self.points[key] |= {"token": token, "version": version}
 
     def drop(self, ids: Iterable[str], token: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
@@ -22,6 +23,7 @@ from workers.errors import (
 )
 from workers.indexing.breaker import Breaker
 from workers.indexing.chunk import ChunkOptions
+from workers.indexing.deadline import LeaseLost
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
@@ -321,20 +323,119 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(bench, monkeypatch):
     assert bench.index.contents(key) == ["two, written meanwhile"]
 
 
-def test_a_worker_that_lost_its_lease_writes_nothing_and_has_the_document_verified(bench, monkeypatch):
+def test_a_worker_that_wakes_up_after_its_lease_sends_nothing_and_has_the_document_verified(bench):
     key = bench.write("a.txt", "one")
-    parse = bench.parser.parse
+    frozen = replace(bench.worker, ledger=Ledger(bench.engine, "frozen", lease_s=0.0))  # its lease is over at once
 
-    def overtaken(fd, path):
-        bench.expire(key)
-        bench.ledger.claim(key, "recipe")
-        return parse(fd, path)
+    assert frozen.look(key) is None
 
-    monkeypatch.setattr(bench.parser, "parse", overtaken)
+    assert bench.index.writes == 0
+    assert bench.row(key).verify_at is not None
+
+
+def test_a_renewed_lease_lets_a_long_attempt_go_on(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+    brief = Ledger(bench.engine, "slow", lease_s=0.0)
+    claim = brief.claim(key, "recipe")
+    with pytest.raises(LeaseLost):
+        claim.deadline.check()
+
+    brief.lease_s = 60.0
+    brief.renew([claim])
+
+    claim.deadline.check()
+    assert bench.worker.pipeline.reconcile(claim).state == State.EMBEDDING
+
+
+def test_a_renewal_that_comes_after_the_commit_takes_no_lease(bench):
+    key = bench.write("a.txt", "one")
+    claim = bench.ledger.claim(key, "recipe")
+    bench.worker.pipeline.reconcile(claim)
+
+    bench.ledger.renew([claim])
+
+    assert bench.row(key).lease_until is None
+
+
+def during(bench, monkeypatch, step: str, happens) -> None:
+    """Let something happen once, right before the next call of one of the index's methods."""
+    original = getattr(bench.index, step)
+
+    def call(*args):
+        monkeypatch.setattr(bench.index, step, original)
+        happens()
+        return original(*args)
+
+    monkeypatch.setattr(bench.index, step, call)
+
+
+def test_a_file_that_is_reverted_while_its_edit_is_stored_gets_its_chunks_back(bench, monkeypatch):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.write("a.txt", "one\n\nthree")
+
+    def revert():
+        bench.write("a.txt", "one\n\ntwo")
+
+    during(bench, monkeypatch, "drop", revert)
     bench.run(key)
 
-    assert bench.index.points == {}
-    assert bench.row(key).verify_at is not None
+    assert bench.index.contents(key) == ["one", "two"]
+
+
+def test_a_second_round_tells_the_chunks_that_stay_where_they_are_now(bench, monkeypatch):
+    key = bench.write("a.txt", "one\n\ntwo")
+
+    def insert_above():
+        bench.write("a.txt", "zero\n\none\n\ntwo")
+
+    during(bench, monkeypatch, "put", insert_above)
+    bench.run(key)
+
+    assert bench.index.contents(key) == ["zero", "one", "two"]
+    assert {p["version"] for p in bench.index.points.values()} == {bench.row(key).version}
+    assert sorted(p["metadata"]["chunk"] for p in bench.index.points.values()) == [0, 1, 2]
+
+
+def test_a_revert_after_a_failed_attempt_is_no_short_cut_to_ready(bench, monkeypatch):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.write("a.txt", "one\n\nthree")
+
+    def no_answer(*args):
+        MemoryIndex.drop(bench.index, *args)
+        raise IndexUnavailable("No answer from Qdrant at http://x (UPWELL_QDRANT_URL).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.index, "drop", no_answer)
+        bench.run(key)
+    bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+
+    assert bench.row(key).state == State.READY
+    assert bench.index.contents(key) == ["one", "two"]
+
+
+def test_a_chunk_that_a_late_deletion_takes_before_it_is_fenced_is_put_back_before_anything_is_dropped(
+    bench, monkeypatch
+):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    old = bench.row(key).token
+    bench.write("a.txt", "one\n\nthree")
+    [one] = [p for p, point in bench.index.points.items() if point["content"] == "one"]
+    drop, at_drop = bench.index.drop, []
+
+    def look_and_drop(ids, token):
+        at_drop.append(bench.index.contents(key))
+        drop(ids, token)
+
+    during(bench, monkeypatch, "restamp", lambda: drop([one], old))
+    monkeypatch.setattr(bench.index, "drop", look_and_drop)
+    bench.run(key)
+
+    assert [set(texts) >= {"one", "three"} for texts in at_drop] == [True]
+    assert bench.index.contents(key) == ["one", "three"]
 
 
 def test_what_a_dead_attempt_left_is_found_by_the_verify_of_its_successor(bench):

@@ -1,8 +1,8 @@
 """The only module that writes to Qdrant.
 
 Fences: every point carries the token of the attempt that stored it.  An upsert replaces only older points
-(``update_filter``, Qdrant 1.16), a payload change touches only older ones, a delete only those not newer.  What a late
-upsert of a dead attempt may still resurrect is found by the verify that every takeover schedules.
+(``update_filter``, Qdrant 1.16), a payload change and a delete touch only those not newer.  What a late upsert of a
+dead attempt may still resurrect is found by the verify that every takeover schedules.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class QdrantIndex:
                 set_payload=m.SetPayload(
                     payload={key: point.payload[key] for key in ("metadata", "version", "chunk_index")}
                     | {"token": token, "indexed_at": _now()},
-                    filter=m.Filter(must=[m.HasIdCondition(has_id=[point.id]), _token(lt=token)]),
+                    filter=m.Filter(must=[m.HasIdCondition(has_id=[point.id]), _token(lte=token)]),
                 )
             )
             for point in points
@@ -153,7 +153,7 @@ class QdrantIndex:
                 done = self._client.set_payload(
                     self._collection,
                     payload={"token": token, "version": version},
-                    points=m.Filter(must=[m.HasIdCondition(has_id=list(batch)), _token(lt=token)]),
+                    points=m.Filter(must=[m.HasIdCondition(has_id=list(batch)), _token(lte=token)]),
                     wait=True,
                 )
             self._applied(done)

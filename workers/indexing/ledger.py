@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, Row, and_, case, func, insert, null, or_, select, update
@@ -18,16 +18,13 @@ from workers.contract import schema
 from workers.contract.schema import counters, documents, meta, sources
 from workers.contract.states import State
 from workers.indexing.cache import EmbeddingCache
+from workers.indexing.deadline import Deadline, LeaseLost, awake
 
 LEASE_S = 120.0
 MAX_ATTEMPTS = 3
 RECIPE_FACT = "recipe"
 LATE_WRITES_S = 150.0
 """After a takeover, how long a write of the dead attempt may still be on its way: the lease plus a client timeout."""
-
-
-class LeaseLost(Exception):
-    """Another worker has the document now.  No error: there is nothing left to do here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +47,11 @@ class Claim:
     recipe: str | None
     collection: str | None
     indexed_generation: int
-    verify: bool
+    doubt: bool  # an attempt died or failed: what the index holds may not be what this row says
     state_before: str
     bulk: bool
     extra: dict[str, Any]
+    deadline: Deadline = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +110,13 @@ class Ledger:
         The attempt is counted here, at pick-up, so that a document that kills its worker is counted too.  An
         unreleased lease means that an attempt died or froze: its late writes are looked for at ``verify_at``.
         """
+        asked_at = awake()
         with self._engine.begin() as connection:
             now = schema.now(connection)
             due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
             taken_over = documents.c.lease_until.is_not(None)
             before = connection.execute(
-                select(documents.c.state, documents.c.lease_until, due_verify.label("verify")).where(
+                select(documents.c.state, documents.c.lease_until, documents.c.verify_at).where(
                     documents.c.id == document_id
                 )
             ).one_or_none()
@@ -141,23 +140,29 @@ class Ledger:
             if row is None:
                 return None
             home = connection.execute(select(sources).where(sources.c.name == row.source)).one_or_none()
-        return _claim(row, home, verify=bool(before.verify) or before.lease_until is not None, before=before.state)
-
-    def holds(self, claim: Claim) -> bool:
-        """Tell whether the claim is still the newest of its document."""
-        with self._reading.connect() as connection:
-            token = connection.scalar(select(documents.c.token).where(documents.c.id == claim.document_id))
-        return bool(token == claim.token)
+        # A verify that is still to come counts as well: until it is done, nobody knows what the index holds.
+        doubt = before.lease_until is not None or before.verify_at is not None
+        return _claim(row, home, Deadline(asked_at, self.lease_s), doubt=doubt, before=before.state)
 
     def renew(self, claims: Iterable[Claim]) -> None:
-        """Extend the leases of attempts that are still at work."""
+        """Extend the leases of attempts that are still at work, and their deadlines once that is committed."""
+        asked_at = awake()
+        extended = []
         with self._engine.begin() as connection:
             for claim in claims:
-                connection.execute(
+                renewed = connection.execute(
                     update(documents)
-                    .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                    .where(
+                        documents.c.id == claim.document_id,
+                        documents.c.token == claim.token,
+                        documents.c.lease_until.is_not(None),  # released meanwhile: it stays so
+                    )
                     .values(lease_until=schema.now(connection) + self.lease_s)
                 )
+                if renewed.rowcount:
+                    extended.append(claim)
+        for claim in extended:
+            claim.deadline.extend(asked_at, self.lease_s)
 
     def commit(self, claim: Claim, indexed: Indexed) -> bool:
         """Record that the index agrees with the claimed generation, and release the lease.
@@ -435,7 +440,7 @@ def _is_free(now: Any) -> Any:
     return and_(lease, or_(documents.c.next_try_at.is_(None), documents.c.next_try_at <= now))
 
 
-def _claim(row: Row[Any], home: Row[Any] | None, *, verify: bool, before: str) -> Claim:
+def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: bool, before: str) -> Claim:
     return Claim(
         document_id=row.id,
         source=row.source,
@@ -453,8 +458,9 @@ def _claim(row: Row[Any], home: Row[Any] | None, *, verify: bool, before: str) -
         recipe=row.recipe,
         collection=row.collection,
         indexed_generation=row.indexed_generation,
-        verify=verify,
+        doubt=doubt,
         state_before=before,
         bulk=row.bulk,
         extra=json.loads(row.extra) if row.extra else {},
+        deadline=deadline,
     )

@@ -8,20 +8,22 @@ Created, modified, deleted, retried, restored, taken over from a dead worker: al
   diff       what the index holds against what it should hold
   put        new chunks, with BM25 and, where the text was embedded before, with the dense vector
   restate    position, version and fence of the chunks that stay
-  drop       stale chunks; after the put, so that a crash leaves extra chunks and never missing ones
-  verify     the index holds exactly these chunks under our token, or we go round
+  read back  every chunk is there under our token, so that no older attempt can take it away any more, or we go round
+  drop       stale chunks; last, so that whatever happens leaves chunks too many and never too few
   look       the source has not moved on, or we go round
   commit     in the ledger; the document can be found
 
-Dense vectors that are still missing follow in `embed`.
+Dense vectors that are still missing follow in `embed`.  What each step defends against is in ADR 0001, and
+tests/property/protocol_model.py searches what happens without it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -36,7 +38,8 @@ from workers.errors import (
     TooManyAttempts,
 )
 from workers.indexing.chunk import ChunkOptions, chunk
-from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, LeaseLost, Ledger
+from workers.indexing.deadline import LeaseLost
+from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, Ledger
 from workers.indexing.metadata import NO_RULES, Described, FolderRules, describe
 from workers.indexing.ports import Index, Parser, Point, StoredPoint, Vector
 from workers.indexing.recipe import Space
@@ -44,6 +47,11 @@ from workers.indexing.sources import Look, OpenFile, look_again, open_document
 from workers.indexing.values import Chunk, Parsed
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+
+WRITE_BATCH = 256
+"""Most chunks that one look at the lease lets through."""
 
 ROUNDS = 5
 """How often one attempt goes round when the source or the index moves under it, before it lets others have a turn."""
@@ -88,6 +96,8 @@ class Pipeline:
             outcome = self._attempt(claim)
             if outcome is not None:
                 return outcome
+            # What this round has written is not what the next may want: no short cut.
+            claim = replace(claim, doubt=True)
         raise SourceUnsettled("It keeps changing while it is being read. It is tried again when it has been quiet.")
 
     def park(self, claim: Claim, reason: str, error_class: str) -> Outcome:
@@ -154,22 +164,22 @@ class Pipeline:
         )
         points = self._points(claim, look, version, parsed, described, wanted)
         stored = self.index.stored(claim.document_id)
-        added = [point for point in points if point.id not in stored]
+        added = self._with_known_vectors([point for point in points if point.id not in stored])
         kept = [point for point in points if point.id in stored]
+
+        self._write(claim, added, self.index.put)
+        if kept:  # with none, what we have just put is ours, and no older attempt can take it away
+            self._restate(claim, kept, stored, version)
+            stored = self.index.stored(claim.document_id)
+            if not _holds(stored, points, claim.token):
+                return None
         stale = stored.keys() - {point.id for point in points}
+        self._write(claim, sorted(stale), self.index.drop)
 
-        self._still_ours(claim)
-        self.index.put(self._with_known_vectors(added), claim.token)
-        self._restate(kept, stored, version, claim.token)
-        self.index.drop(stale, claim.token)  # after the put: a crash here leaves extra chunks, never missing ones
-
-        found = self.index.stored(claim.document_id)
-        if not _agrees(found, points, claim.token):
-            self._still_ours(claim)
-            return None
         if look_again(claim.root, claim.raw_path) != look:
             return None
-        pending = sum(not point.embedded and not point.refused for point in found.values())
+        pending = sum(point.vector is None for point in added)
+        pending += sum(not stored[point.id].embedded and not stored[point.id].refused for point in kept)
         moved_on = self.ledger.commit(
             claim,
             Indexed(
@@ -199,17 +209,23 @@ class Pipeline:
             store_s=time.monotonic() - started,
         )
 
-    def _restate(self, kept: list[Point], stored: dict[str, StoredPoint], version: str, token: int) -> None:
+    def _restate(self, claim: Claim, kept: list[Point], stored: dict[str, StoredPoint], version: str) -> None:
         """Chunks that stay keep their vectors.  One write renews the fence of all; only those that moved get more."""
         moved = [
             point for point in kept if _told_of(point) != (stored[point.id].chunk_index, stored[point.id].metadata)
         ]
-        self.index.restate(moved, token)
-        self.index.restamp([point.id for point in kept], version, token)
+        self._write(claim, moved, self.index.restate)
+        self._write(claim, [point.id for point in kept], lambda batch, token: self.index.restamp(batch, version, token))
+
+    def _write(self, claim: Claim, items: Sequence[T], write: Callable[[Sequence[T], int], None]) -> None:
+        """Send ``items``, and before each part of them look whether the lease still lasts."""
+        for start in range(0, len(items), WRITE_BATCH):
+            claim.deadline.check()
+            write(items[start : start + WRITE_BATCH], claim.token)
 
     def _already_indexed(self, claim: Claim, version: str) -> bool:
         same = (claim.version, claim.recipe, claim.collection) == (version, self.recipe, self.collection)
-        return same and not claim.verify
+        return same and not claim.doubt
 
     def _unchanged(self, claim: Claim, version: str, look: Look) -> Outcome | None:
         """The bytes are the indexed ones (a touch, a revert, a doubled hint): nothing is parsed, nothing is written."""
@@ -228,9 +244,9 @@ class Pipeline:
         error_class: str | None = None,
     ) -> Outcome:
         """Nothing of this document belongs in the index: take away what is there, and say why."""
-        self._still_ours(claim)
         removed = len(self.index.stored(claim.document_id))
         if removed:
+            claim.deadline.check()
             self.index.drop_document(claim.document_id, claim.token)
         moved_on = self.ledger.commit(
             claim,
@@ -245,11 +261,6 @@ class Pipeline:
             ),
         )
         return Outcome(claim.document_id, state, removed=removed, moved_on=moved_on)
-
-    def _still_ours(self, claim: Claim) -> None:
-        """Check the token before writing: an attempt that was taken over stops here (its fences hold in any case)."""
-        if not self.ledger.holds(claim):
-            raise LeaseLost("Another worker has taken over.")
 
     def _with_known_vectors(self, points: list[Point]) -> list[Point]:
         """A text that was embedded before, in any document, is not sent again."""
@@ -293,6 +304,13 @@ def _told_of(point: Point) -> tuple[int, dict[str, Any]]:
     return point.payload["chunk_index"], point.payload["metadata"]
 
 
-def _agrees(found: dict[str, StoredPoint], wanted: list[Point], token: int) -> bool:
-    """Tell whether the index holds exactly the wanted chunks, all of them stamped by this attempt."""
-    return found.keys() == {point.id for point in wanted} and all(point.token == token for point in found.values())
+def _holds(found: dict[str, StoredPoint], wanted: list[Point], token: int) -> bool:
+    """Tell whether the index holds every wanted chunk, stamped by this attempt.
+
+    Raises:
+        LeaseLost: a newer attempt has stamped one of them.
+    """
+    tokens = [found[point.id].token if point.id in found else 0 for point in wanted]
+    if max(tokens) > token:
+        raise LeaseLost("Another worker has taken over.")
+    return all(found == token for found in tokens)

@@ -10,9 +10,10 @@ import structlog
 from workers.contract.broker import Hints
 from workers.contract.states import State
 from workers.errors import Outage, Permanent, SourceUnavailable, SourceUnsettled, Transient
+from workers.indexing.deadline import LeaseLost
 from workers.indexing.embed import Embedding
 from workers.indexing.leases import Leases, Tally
-from workers.indexing.ledger import MAX_ATTEMPTS, Claim, LeaseLost, Ledger, backoff_s
+from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Ledger, backoff_s
 from workers.indexing.reconcile import Outcome, Pipeline
 
 log = structlog.get_logger()
