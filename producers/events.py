@@ -1,12 +1,10 @@
 """The only module that imports watchdog: the kernel's events, as paths to look at.
 
-What watchdog does not tell its handlers, and what is done about it here:
-
-* a queue overflow is told to the watches only: `_Watches` passes it on, and the folder is scanned;
-* a directory that gets no watch (limit reached, no permission) is left out in silence: `_Watches` counts those;
-* an exception in a handler ends the dispatching thread: ours ends in a scan instead;
-* a dead reading thread leaves everything else alive: `Stream.alive` asks all of them;
-* a file moved in or out waits half a second for its other half: we need no pairs, so 50 ms.
+On Linux, watchdog's inotify reader and its watches are used without its observer, emitter and dispatcher: three threads
+less between a save and its path, no waiting for the other half of a rename (each half is a path to look at), and no
+made-up event for every name in a directory that moved (it is compared with the ledger whole).  What a handler would not
+have been told is told here: a queue overflow, a directory that got no watch (limit reached, no permission), and the
+end of the root.  Elsewhere watchdog's own observer is used.
 """
 
 from __future__ import annotations
@@ -15,131 +13,39 @@ import errno
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import structlog
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog import events as general
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
 
 from producers.settle import Sign
 
 log = structlog.get_logger()
 
-PAIRING_S = 0.05
+HALVES = 1000  # directories that moved away, remembered until their other half comes, which is the next event
+
 Put = Callable[[bytes, Sign], None]
 
 
-class Told:
-    """What the watches of one folder report besides events.  Called from watchdog's threads."""
-
-    def __init__(self, lost: Callable[[], None]) -> None:
-        self.lost = lost  # events may have been lost: look at everything
-        self._unwatched: set[bytes] = set()
-        self._lock = threading.Lock()
-
-    def watched(self, path: bytes, given: bool) -> None:
-        """Remember whether the kernel gave a watch for the directory at ``path``."""
-        with self._lock:
-            (self._unwatched.discard if given else self._unwatched.add)(path)
-
-    def unwatched(self) -> list[bytes]:
-        """Return the directories that have no watch and are still there."""
-        with self._lock:
-            return [path for path in self._unwatched if os.path.isdir(path)]
-
-
-class Handler(FileSystemEventHandler):
-    """Turns events into paths.  It must not raise: an exception would end watchdog's dispatch thread silently."""
-
-    def __init__(self, base: bytes, put: Put, lost: Callable[[], None]) -> None:
-        self._base, self._put, self._lost = base, put, lost
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note the path of any event that may have changed something."""
-        try:
-            if event.is_synthetic:
-                return  # a name inside of a directory that came: that directory is compared with the ledger whole
-            for path, sign in _signs(event):
-                self._note(os.fsencode(path), sign)
-        except Exception:  # see the class: whatever it is, a scan makes it good
-            log.exception("watch.handler_failed")
-            self._lost()
-
-    def _note(self, raw: bytes, sign: Sign) -> None:
-        if raw == self._base:
-            self._lost()
-        elif raw.startswith(self._base + b"/"):
-            self._put(raw[len(self._base) + 1 :], sign)
-
-
-def _signs(event: FileSystemEvent) -> list[tuple[str | bytes, Sign]]:
-    kind, is_dir = event.event_type, event.is_directory
-    if kind == "moved":  # one of the two is empty when the other half is outside of the folder
-        return [(path, Sign.NAMED) for path in (event.src_path, event.dest_path) if path]
-    if kind == "deleted" or (kind == "created" and is_dir):
-        return [(event.src_path, Sign.NAMED)]
-    if kind == "created":
-        return [(event.src_path, Sign.CREATED)]
-    if kind == "closed":
-        return [(event.src_path, Sign.CLOSED)]
-    if kind == "attrib":
-        return [(event.src_path, Sign.TOLD)]
-    if kind == "modified" and not is_dir:
-        return [(event.src_path, Sign.WRITTEN)]
-    return []  # opened, closed without writing; a directory is "modified" whenever something in it was
-
-
-class Stream:
+class Stream(Protocol):
     """The events of one folder, until it is stopped."""
-
-    def __init__(self, root: bytes, put: Put, lost: Callable[[], None]) -> None:
-        """Begin to watch.
-
-        Raises:
-            OSError: the folder is not there, or the kernel gives no watch for it.
-        """
-        self._told = Told(lost)
-        self._observer = _make_observer(self._told)
-        handler = Handler(root, put, lost)
-        try:
-            self._observer.schedule(handler, os.fsdecode(root), recursive=True, event_filter=_interesting())
-            self._observer.start()
-        except BaseException:
-            self.stop()
-            raise
 
     @property
     def alive(self) -> bool:
-        """True while every thread that an event passes through lives."""
-        emitters = list(self._observer.emitters)
-        reader = getattr(self._observer, "_inotify_fd", None)
-        return (
-            self._observer.is_alive()
-            and bool(emitters)
-            and all(emitter.is_alive() for emitter in emitters)
-            and (reader is None or reader.is_alive())
-        )
+        """True while every thread that an event passes through lives, and the folder is the one that is watched."""
 
     def unwatched(self) -> list[bytes]:
-        """Return the directories for which the kernel gave no watch."""
-        return self._told.unwatched()
+        """Return the directories for which the kernel gave no watch, as far as they are still there."""
 
     def stop(self) -> None:
         """Ask every thread to end."""
-        if self._observer.is_alive():
-            self._observer.stop()
-            return
-        reader = getattr(self._observer, "_inotify_fd", None)  # lives from the observer's making on
-        if reader is not None and reader.is_alive():
-            reader.stop()
 
     def join(self, timeout: float) -> None:
         """Wait for the end, but not for ever."""
-        if self._observer.ident is not None:
-            self._observer.join(timeout)
 
 
 def why(error: OSError) -> str:
@@ -151,67 +57,217 @@ def why(error: OSError) -> str:
     return f"it cannot be watched ({errno.errorcode.get(error.errno or 0, 'error')})"
 
 
-def _interesting() -> list[type[FileSystemEvent]]:
-    """Everything but opening and reading: index workers read every file, and that must not fill the kernel's queue."""
-    from watchdog import events
+class GeneralStream(general.FileSystemEventHandler):
+    """Events by way of watchdog's observer, on any system."""
 
-    return [
-        events.FileCreatedEvent, events.FileModifiedEvent, events.FileAttribEvent, events.FileClosedEvent,
-        events.FileMovedEvent, events.FileDeletedEvent, events.DirCreatedEvent, events.DirAttribEvent,
-        events.DirMovedEvent, events.DirDeletedEvent,
-    ]  # fmt: skip
+    def __init__(self, root: bytes, put: Put, lost: Callable[[], None]) -> None:
+        """Begin to watch.
+
+        Raises:
+            OSError: the folder is not there or cannot be watched.
+        """
+        self._base, self._put, self._lost = root, put, lost
+        self._observer = Observer()
+        self._observer.schedule(self, os.fsdecode(root), recursive=True)
+        self._observer.start()
+
+    @property
+    def alive(self) -> bool:
+        """See `Stream`."""
+        emitters = list(self._observer.emitters)
+        return self._observer.is_alive() and bool(emitters) and all(emitter.is_alive() for emitter in emitters)
+
+    def unwatched(self) -> list[bytes]:
+        """See `Stream`: nobody tells."""
+        return []
+
+    def stop(self) -> None:
+        """See `Stream`."""
+        if self._observer.is_alive():
+            self._observer.stop()
+
+    def join(self, timeout: float) -> None:
+        """See `Stream`."""
+        self._observer.join(timeout)
+
+    def on_any_event(self, event: general.FileSystemEvent) -> None:
+        """Note the paths of an event.  An exception in here would end watchdog's dispatching thread silently."""
+        try:
+            sign = _general_sign(event)
+            for path in (event.src_path, event.dest_path):
+                if sign is not None and path:
+                    _pass_on(os.fsencode(path), sign, self._base, self._put, self._lost)
+        except Exception:  # whatever it is, a scan makes it good
+            log.exception("watch.handler_failed")
+            self._lost()
+
+
+def _general_sign(event: general.FileSystemEvent) -> Sign | None:
+    match event.event_type:
+        case general.EVENT_TYPE_MOVED | general.EVENT_TYPE_DELETED:
+            return Sign.NAMED
+        case general.EVENT_TYPE_CREATED:
+            return Sign.NAMED if event.is_directory else Sign.CREATED
+        case general.EVENT_TYPE_CLOSED:
+            return Sign.CLOSED
+        case general.EVENT_TYPE_MODIFIED if not event.is_directory:
+            return Sign.WRITTEN
+    return None  # opened, closed without writing; a directory is "modified" whenever something in it was
+
+
+def _pass_on(path: bytes, sign: Sign, base: bytes, put: Put, lost: Callable[[], None]) -> None:
+    if path == base:
+        lost()
+    elif path.startswith(base + b"/"):
+        put(path[len(base) + 1 :], sign)
 
 
 if sys.platform == "linux":
-    from watchdog.observers.inotify import InotifyFullEmitter, InotifyObserver, InotifyWatchGroup
-    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
+    from watchdog.observers.inotify import InotifyWatchGroup
+    from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask
+    from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper, PathedInotifyEvent
 
-    class _Grouper(InotifyMoveEventGrouper):
-        delay = PAIRING_S
+    # Everything but opening and reading: index workers read every file, and that must not fill the kernel's queue.
+    _MASK = Mask(
+        InotifyConstants.IN_CREATE
+        | InotifyConstants.IN_MODIFY
+        | InotifyConstants.IN_ATTRIB
+        | InotifyConstants.IN_CLOSE_WRITE
+        | InotifyConstants.IN_MOVE
+        | InotifyConstants.IN_DELETE
+        | InotifyConstants.IN_DELETE_SELF
+    )
 
-    @dataclass(eq=False)
+    class InotifyStream:
+        """Events straight from the thread that reads them."""
+
+        def __init__(self, root: bytes, put: Put, lost: Callable[[], None]) -> None:
+            """Begin to watch.
+
+            Raises:
+                OSError: the folder is not there, or the kernel gives no watch for it.
+            """
+            self._reader = InotifyFD()
+            self._reader.start()
+            try:
+                self._watches = _Watches(
+                    self._reader, root, is_recursive=True, event_mask=_MASK, passing=_Passing(root, put, lost)
+                )
+            except BaseException:
+                self._reader.stop()
+                raise
+
+        @property
+        def alive(self) -> bool:
+            """See `Stream`."""
+            return self._reader.is_alive() and not self._watches.passing.ended
+
+        def unwatched(self) -> list[bytes]:
+            """See `Stream`."""
+            return self._watches.unwatched()
+
+        def stop(self) -> None:
+            """See `Stream`."""
+            self._watches.deactivate()
+            self._reader.stop()
+
+        def join(self, timeout: float) -> None:
+            """See `Stream`."""
+            self._reader.join(timeout)
+
+    class _Passing(InotifyMoveEventGrouper):
+        """Stands where watchdog pairs the halves of renames: passes each event on at once.
+
+        Halves of directories that moved away are remembered, because the watches below them move along.
+        """
+
+        def __init__(self, base: bytes, put: Put, lost: Callable[[], None]) -> None:
+            self.base, self.lost = base, lost
+            self.ended = False
+            self._put = put
+            self._away: deque[PathedInotifyEvent] = deque(maxlen=HALVES)
+
+        def put_event(self, event: PathedInotifyEvent) -> None:
+            """Pass on the path of an event."""
+            if event.ev.is_moved_from and event.ev.is_directory:
+                self._away.append(event)
+            if event.ev.is_delete_self:
+                self.ended = self.ended or event.path == self.base
+                return  # of any other directory its parent tells
+            sign = _sign(event.ev)
+            if sign is not None:
+                _pass_on(event.path, sign, self.base, self._put, self.lost)
+
+        def get_queued_moved_from_event(self, cookie: int) -> PathedInotifyEvent | None:
+            """Return the half of a rename that came before."""
+            return next((event for event in reversed(self._away) if event.ev.cookie == cookie), None)
+
+        def discard_pending_events(self) -> None:
+            """Forget the halves: after an overflow the other ones may be lost."""
+            self._away.clear()
+
+        def close(self) -> None:
+            """Nobody waits here."""
+
+    def _sign(event: InotifyEvent) -> Sign | None:
+        if event.is_move or event.is_delete or (event.is_create and event.is_directory):
+            return Sign.NAMED
+        if event.is_create:
+            return Sign.CREATED
+        if event.is_close_write:
+            return Sign.CLOSED
+        if event.is_modify and not event.is_directory:
+            return Sign.WRITTEN
+        return Sign.TOLD if event.is_attrib else None
+
+    @dataclass(eq=False, kw_only=True)
     class _Watches(InotifyWatchGroup):
-        told: Told | None = None
+        """The watches of one folder.  All but `unwatched` runs in the reader's thread, which no exception may end."""
+
+        passing: _Passing
 
         def __post_init__(self) -> None:
-            self._move_event_grouper = _Grouper()
+            self._move_event_grouper = self.passing
+            self._unwatched: set[bytes] = set()
+            self._unwatched_lock = threading.Lock()
             super().__post_init__()
 
-        def _add_callback(self, path: bytes) -> None:
-            super()._add_callback(path)
-            if self.told is not None:
-                # Without permission the kernel's -1 comes through as if it were a watch.
-                self.told.watched(path, self._active_callbacks_by_path.get(path, -1) != -1)
+        def unwatched(self) -> list[bytes]:
+            with self._unwatched_lock:
+                return [path for path in self._unwatched if os.path.isdir(path)]
+
+        def on_event(self, event: InotifyEvent) -> None:
+            try:
+                super().on_event(event)
+            except Exception:  # whatever it is, a scan makes it good
+                log.exception("watch.handler_failed")
+                self.passing.lost()
 
         def on_queue_overflow(self) -> None:
             super().on_queue_overflow()
-            if self.told is not None:
-                self.told.lost()
+            self.passing.lost()
 
-    class _Emitter(InotifyFullEmitter):
-        def __init__(self, *args: Any, told: Told, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self._told = told
+        def _add_callback(self, path: bytes) -> None:
+            super()._add_callback(path)
+            # Without permission the kernel's -1 comes through as if it were a watch.
+            watched = self._active_callbacks_by_path.get(path, -1) != -1
+            with self._unwatched_lock:
+                (self._unwatched.discard if watched else self._unwatched.add)(path)
 
-        def on_thread_start(self) -> None:
-            self._inotify = _Watches(
-                self._inotify_fd,
-                os.fsencode(self.watch.path),
-                is_recursive=True,
-                event_mask=self.get_event_mask_from_filter(),
-                told=self._told,
-            )
+    def open_stream(root: bytes, put: Put, lost: Callable[[], None]) -> Stream:
+        """Begin to watch ``root``; ``put`` and ``lost`` are called from another thread.
 
-    class _Observer(InotifyObserver):
-        def __init__(self, told: Told) -> None:
-            super().__init__()
-            self._emitter_class = _Emitter
-            self._emitter_kwargs["told"] = told
-
-    def _make_observer(told: Told) -> BaseObserver:
-        return _Observer(told)
+        Raises:
+            OSError: the folder is not there, or the kernel gives no watch for it.
+        """
+        return InotifyStream(root, put, lost)
 
 else:
 
-    def _make_observer(told: Told) -> BaseObserver:
-        return Observer()
+    def open_stream(root: bytes, put: Put, lost: Callable[[], None]) -> Stream:
+        """Begin to watch ``root``; ``put`` and ``lost`` are called from another thread.
+
+        Raises:
+            OSError: the folder is not there or cannot be watched.
+        """
+        return GeneralStream(root, put, lost)

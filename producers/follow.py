@@ -186,7 +186,7 @@ class Follower:
         except OSError as exc:
             self._unreadable(exc)
             return None
-        if found is None or not settled.written:
+        if found is None or settled.named:
             self.deletions.went_below(path, itself=found is None)
         if found is None or (found.verdict is not None and found.verdict.by_default):
             return None

@@ -1,6 +1,6 @@
 """Can events be relied on in this folder?  If not, why, and the folder is scanned every few seconds instead.
 
-Three things are asked: whether every thread that an event passes through lives, whether every directory has its watch,
+Three things are asked: whether the threads that an event passes through live, whether every directory has its watch,
 and whether a probe (a touch of the marker, which changes nothing) comes back as an event.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from producers import events
-from producers.events import Put, Stream
+from producers.events import Put, Stream, open_stream
 from producers.folder import Folder
 from producers.roots import remote_type, touch_marker
 from producers.settings import WatcherSettings
@@ -105,7 +105,7 @@ class Lookout:
         self._proved, self._probe_at = False, None
         self._lost()
         try:
-            self._stream = Stream(self._folder.base, self._put, self._lost)
+            self._stream = open_stream(self._folder.base, self._put, self._lost)
         except OSError as exc:
             gone = exc.errno in (errno.ENOENT, errno.ENOTDIR)
             self._begin_at = self._clock() + (CHECK_S if gone else self._retry_s)

@@ -11,7 +11,7 @@ class WatcherSettings(LedgerSettings, BrokerSettings, LogSettings):
     """Everything a watcher can be told."""
 
     settle_closed: float = Field(
-        0.03, ge=0, description="Seconds of quiet after a file was closed or renamed into place until it is looked at."
+        0.02, ge=0, description="Seconds of quiet after a file was closed or renamed into place until it is looked at."
     )
     settle_quiet: float = Field(1.0, ge=0, description="Seconds of quiet for any other change.")
     settle_longest: float = Field(600.0, gt=0, description="Seconds after which a file that never rests is looked at.")

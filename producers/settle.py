@@ -36,10 +36,15 @@ class Sign(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A path to look at; ``written``: its content may have changed even if size and times have not."""
+    """A path to look at.
+
+    ``written``: its content may have changed even if size and times have not; ``named``: what bore the name may have
+    been something else before, a directory for example.
+    """
 
     path: bytes
     written: bool
+    named: bool = False
 
 
 @dataclass(slots=True)
@@ -48,6 +53,7 @@ class _Waiting:
     due: float
     quiet: float
     written: bool
+    named: bool
     seen: Seen
 
 
@@ -93,14 +99,16 @@ class Settler:
         if known is not None and sign is Sign.TOLD:
             quiet = known.quiet
         written = sign in (Sign.CLOSED, Sign.WRITTEN) or (known is not None and known.written)
+        named = sign is Sign.NAMED or (known is not None and known.named)
         since = known.since if known is not None else now
-        self._wait(path, _Waiting(since, 0.0, quiet, written, self._stat(path)), now)
+        self._wait(path, _Waiting(since, 0.0, quiet, written, named, self._stat(path)), now)
 
     def again(self, settled: Settled) -> None:
         """Take back a path that could not be dealt with; it waits for a while."""
         now = self._clock()
         if settled.path not in self._waiting:
-            self._wait(settled.path, _Waiting(now, 0.0, self._quiet, settled.written, self._stat(settled.path)), now)
+            seen = self._stat(settled.path)
+            self._wait(settled.path, _Waiting(now, 0.0, self._quiet, settled.written, settled.named, seen), now)
 
     def settled(self, limit: int | None = None) -> list[Settled]:
         """Return, and forget, the paths that have come to rest.
@@ -120,11 +128,11 @@ class Settler:
                 waiting.seen, waiting.quiet = seen, self._quiet
                 self._wait(path, waiting, now)
                 continue
-            done.append(Settled(path, waiting.written))
+            done.append(Settled(path, waiting.written, waiting.named))
             del self._waiting[path]
             self._rested(path, now)
             if seen != waiting.seen:
-                self._wait(path, _Waiting(now, 0.0, self._quiet, waiting.written, seen), now)
+                self._wait(path, _Waiting(now, 0.0, self._quiet, waiting.written, False, seen), now)
         return done
 
     def next_due(self) -> float | None:

@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy.event import listens_for
 
-from producers import held, scan
-from producers.events import Handler
+from producers import events, held, lookout, scan
 from producers.ignore import IgnoreRules
 from producers.roots import MARKER
 from producers.settle import Sign
@@ -42,10 +41,10 @@ def test_an_overflow_of_the_kernels_queue_leads_to_a_scan(following):
     for name in ("a.txt", "b.txt"):
         (following.root / name).write_text("x")
     following.start()
-    (emitter,) = following.follower.lookout._stream._observer.emitters
+    watches = following.follower.lookout._stream._watches
     before = following.scanned_at()
 
-    with emitter._inotify._lock:  # nothing is read while this is held
+    with watches._lock:  # nothing is read while this is held
         with open("/proc/sys/fs/inotify/max_queued_events") as file:
             limit = int(file.read())
         for _ in range(limit // 2 + 1000):  # two names in turn, because the kernel joins equal events
@@ -103,7 +102,7 @@ def test_a_root_that_gets_no_watch_at_all_is_polled(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_sends_no_events_is_found_out_by_the_probe_and_polled(tmp_path, monkeypatch):
-    monkeypatch.setattr(Handler, "on_any_event", lambda *_: None)
+    monkeypatch.setattr(events, "_sign", lambda _event: None)
     following = Following(tmp_path, polling_interval=0.3, probe_wait=0.3)
     try:
         following.start()
@@ -121,7 +120,7 @@ def test_events_that_come_no_more_are_missed_by_the_heartbeat_and_asked_for_anew
         following.until(lambda: following.follower.lookout._proved)
         stream = following.follower.lookout._stream
         with monkeypatch.context() as patch:
-            patch.setattr(Handler, "on_any_event", lambda *_: None)
+            patch.setattr(events, "_sign", lambda _event: None)
             (following.root / "a.txt").write_text("x")
             following.until(lambda: "a.txt" in following.wanted())
         assert following.follower.lookout._stream is not stream
@@ -129,24 +128,36 @@ def test_events_that_come_no_more_are_missed_by_the_heartbeat_and_asked_for_anew
         following.close()
 
 
-@pytest.mark.parametrize("thread", ["observer", "reader", "emitter"])
-def test_a_dead_thread_is_noticed_and_nothing_is_missed(following, thread):
+def test_a_dead_reader_is_noticed_and_nothing_is_missed(following):
     following.start()
-    observer = following.follower.lookout._stream._observer
-    (emitter,) = observer.emitters
-    {"observer": observer, "reader": observer._inotify_fd, "emitter": emitter}[thread].stop()
+    stream = following.follower.lookout._stream
+    stream._reader.stop()
     (following.root / "a.txt").write_text("x")
 
     following.until(lambda: "a.txt" in following.wanted())
-    following.until(lambda: following.follower.lookout._stream._observer is not observer)
+    following.until(lambda: following.follower.lookout._stream is not stream)
     (following.root / "b.txt").write_text("x")
     following.until(lambda: "b.txt" in following.wanted())
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_watchdogs_own_observer_does_where_there_is_no_inotify(following, monkeypatch, dead):
+    monkeypatch.setattr(lookout, "open_stream", events.GeneralStream)
+    (following.root / "old").mkdir()
+    (following.root / "old" / "a.txt").write_text("x")
+    following.start()
+    if dead:
+        following.follower.lookout._stream._observer.stop()
+    (following.root / "old").rename(following.root / "new")
+    (following.root / "b.txt").write_text("x")
+
+    following.until(lambda: following.wanted() == {"new/a.txt", "b.txt"})
 
 
 def test_an_exception_in_the_handler_ends_in_a_scan_and_not_in_silence(following, monkeypatch):
     following.start()
     with monkeypatch.context() as patch:
-        patch.setattr(Handler, "_note", lambda *_a, **_k: 1 / 0)
+        patch.setattr(events, "_sign", lambda _event: 1 / 0)
         (following.root / "a.txt").write_text("x")
         following.until(lambda: "a.txt" in following.wanted())
 
@@ -298,7 +309,7 @@ def test_the_ledger_being_locked_only_delays(tmp_path):
 def test_a_full_disk_under_the_ledger_only_delays(following):
     limit = {"pages": 1}
 
-    @event.listens_for(following.engine, "begin")
+    @listens_for(following.engine, "begin")
     def full(connection):
         connection.exec_driver_sql(f"PRAGMA max_page_count = {limit['pages']}")
 

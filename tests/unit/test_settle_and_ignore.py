@@ -70,7 +70,7 @@ def test_only_writing_makes_the_bytes_suspect(world, signs, written):
         world.settler.touch(A, sign)
     world.now = 5.0
 
-    assert world.settler.settled() == [Settled(A, written)]
+    assert world.settler.settled() == [Settled(A, written, named=Sign.NAMED in signs)]
 
 
 def test_bytes_that_change_without_an_event_restart_the_wait(world):
