@@ -58,7 +58,9 @@ def rename(home: Path, files: int = 1000) -> None:
     docs = home / "docs"
     _fill(docs / "old", files)
     with Endpoint() as endpoint, _stack(home, docs, endpoint) as stack:
+        began = time.perf_counter()
         stack.wait_converged(files, timeout=600)
+        print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         before = endpoint.counters.requests
         (docs / "old").rename(docs / "new")
         began = time.perf_counter()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
+import time
 
 import pytest
 from sqlalchemy import select
 
 from producers import held
-from producers.roots import MARKER
+from producers.roots import MARKER, Root
+from producers.settings import WatcherSettings
+from producers.watch import Watcher
 from tests.support.following import Following
-from workers.contract.schema import processes
+from workers.contract import schema
+from workers.contract.schema import documents, processes
 from workers.contract.states import State
 
 
@@ -247,3 +253,168 @@ def test_a_sidecar_makes_its_document_look_changed_and_is_none_itself(following)
         generations.append(following.rows()["a.txt"].desired_generation)
 
     assert set(following.rows()) == {"a.txt"}
+
+
+def test_a_renamed_file_is_gone_under_its_old_name_and_there_under_the_new_one(following):
+    (following.root / "old.txt").write_text("x")
+    following.start()
+    (following.root / "old.txt").rename(following.root / "new.txt")
+
+    following.until(lambda: following.wanted() == {"new.txt"})
+
+
+def test_a_file_that_is_written_piece_by_piece_is_recorded_whole(following):
+    following.start()
+    with (following.root / "a.txt").open("w") as file:
+        for _ in range(20):
+            file.write("piece " * 100)
+            file.flush()
+            time.sleep(0.03)
+
+    following.until(lambda: "a.txt" in following.rows() and following.rows()["a.txt"].seen_size == 12_000)
+
+
+def test_saving_as_vim_and_as_libreoffice_do_leaves_one_document_each(following):
+    following.start()
+    (following.root / "plan.odt").write_text("one")
+    (following.root / "notes.md").write_text("one")
+    following.until(lambda: len(following.wanted()) == 2)
+    before = {path: row.desired_generation for path, row in following.rows().items()}
+
+    (following.root / "4913").touch()
+    (following.root / "4913").unlink()
+    (following.root / ".notes.md.swp").write_text("swap")
+    (following.root / "notes.md").rename(following.root / "notes.md~")
+    (following.root / "notes.md").write_text("two two")
+    (following.root / "notes.md~").unlink()
+    (following.root / ".~lock.plan.odt#").write_text("lock")
+    (following.root / "lu12345.tmp").write_text("two two")
+    (following.root / "lu12345.tmp").replace(following.root / "plan.odt")
+    (following.root / ".~lock.plan.odt#").unlink()
+
+    following.until(lambda: all(row.seen_size == 7 for row in following.rows().values()))
+    assert {path: row.desired_generation > before[path] for path, row in following.rows().items()} == {
+        "notes.md": True,
+        "plan.odt": True,
+    }
+    assert following.wanted() == {"notes.md", "plan.odt"}
+
+
+def test_a_file_deleted_and_made_again_in_a_loop_ends_as_it_is(following):
+    following.start()
+    file = following.root / "a.txt"
+    for number in range(100):
+        file.write_text("x" * (number + 1))
+        file.unlink()
+    file.write_text("the last one")
+
+    following.until(lambda: following.rows().get("a.txt") and following.rows()["a.txt"].seen_size == 12)
+    following.until(lambda: following.follower.dirty == 0)
+    row = following.rows()["a.txt"]
+    assert (row.wanted, row.seen_inode) == ("present", file.stat().st_ino)
+
+
+def test_a_directory_that_becomes_a_file_leaves_no_documents_below_that_file(following, tmp_path):
+    (following.root / "a").mkdir()
+    (following.root / "a" / "b.txt").write_text("x")
+    following.start()
+    (following.root / "a").rename(tmp_path / "elsewhere")
+    (following.root / "a").write_text("a file now")
+
+    following.until(lambda: following.wanted() == {"a"})
+
+
+def test_edits_in_a_directory_that_was_moved_out_are_nobodys_business(following, tmp_path):
+    (following.root / "away").mkdir()
+    (following.root / "away" / "a.txt").write_text("x")
+    following.start()
+    (following.root / "away").rename(tmp_path / "gone")
+    following.until(lambda: following.wanted() == set())
+    (tmp_path / "gone" / "a.txt").write_text("edited outside")
+    (tmp_path / "gone" / "b.txt").write_text("made outside")
+    (following.root / "c.txt").write_text("x")
+
+    following.until(lambda: following.wanted() == {"c.txt"})
+    assert "away/b.txt" not in following.rows()
+
+
+def test_a_second_name_in_another_unicode_form_raises_an_alarm_and_takes_over_when_the_first_one_goes(following):
+    (following.root / "caf\u00e9.txt").write_text("x")
+    following.start()
+    (following.root / "cafe\u0301.txt").write_text("another")
+    following.until(lambda: "Unicode form" in following.alarm())
+    assert following.rows()["caf\u00e9.txt"].seen_size == 1
+
+    (following.root / "caf\u00e9.txt").unlink()
+
+    following.until(lambda: following.rows()["caf\u00e9.txt"].seen_size == 7)
+    following.scan()
+    following.until(lambda: not following.alarm())
+    assert following.wanted() == {"caf\u00e9.txt"}
+
+
+def test_a_hard_link_is_a_file_like_any_other(following, tmp_path):
+    (tmp_path / "elsewhere.txt").write_text("x")
+    following.start()
+    os.link(tmp_path / "elsewhere.txt", following.root / "a.txt")
+
+    following.until(lambda: following.wanted() == {"a.txt"})
+
+
+def test_secrets_and_the_innards_of_tools_are_no_documents(following):
+    for name in (".env", ".git/config", "keys/id_rsa", "server.pem", "a.txt"):
+        (following.root / name).parent.mkdir(exist_ok=True)
+        (following.root / name).write_text("x")
+    following.start()
+    (following.root / ".ssh").mkdir()
+    (following.root / ".ssh" / "config").write_text("x")
+    (following.root / "b.txt").write_text("x")
+
+    following.until(lambda: "b.txt" in following.wanted())
+    assert set(following.rows()) == {"a.txt", "b.txt"}
+
+
+def test_an_edit_does_not_wait_for_the_end_of_a_scan(following, monkeypatch):
+    monkeypatch.setattr("producers.scanner.BATCH", 50)
+    for number in range(1000):
+        (following.root / f"{number}.txt").touch()
+    following.start(scanned=False)
+    following.until(following.wanted)
+    (following.root / "edit.txt").write_text("x")
+    following.until(lambda: "edit.txt" in following.wanted())
+
+    assert following.scanned_at() is None
+    following.until(lambda: len(following.wanted()) == 1001)
+
+
+def test_several_folders_are_followed_each_on_its_own(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    roots = [Root("one", tmp_path / "one"), Root("two", tmp_path / "two")]
+    for root in roots:
+        root.path.mkdir()
+        (root.path / "same.txt").write_text(root.name)
+    watcher = Watcher(WatcherSettings(), roots, engine, lambda *_: None)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+
+    def there() -> set[tuple[str, str]]:
+        with schema.reading(engine).connect() as connection:
+            rows = connection.execute(select(documents.c.source, documents.c.path, documents.c.wanted))
+            return {(row.source, row.path) for row in rows if row.wanted == "present"}
+
+    def until(condition) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, there()
+            time.sleep(0.02)
+
+    try:
+        until(lambda: there() == {("one", "same.txt"), ("two", "same.txt")})
+        shutil.rmtree(roots[0].path)
+        (roots[1].path / "new.txt").write_text("x")
+        until(lambda: ("two", "new.txt") in there())
+        assert ("one", "same.txt") in there()
+    finally:
+        watcher.stop()
+        thread.join(5)
+        engine.dispose()

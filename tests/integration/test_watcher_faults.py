@@ -6,11 +6,14 @@ import errno
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.event import listens_for
 
 from producers import events, held, lookout, scan
@@ -18,7 +21,9 @@ from producers.ignore import IgnoreRules
 from producers.roots import MARKER
 from producers.settle import Sign
 from tests.support.following import Following, as_nobody
-from workers.contract import intake
+from tests.support.stack import ROOT, environment
+from workers.contract import intake, schema
+from workers.contract.schema import documents
 from workers.contract.states import State
 
 
@@ -389,3 +394,86 @@ def test_moving_a_folder_of_any_size_is_no_mass_deletion(following, monkeypatch)
 
     following.until(lambda: following.wanted() == {f"new/{number}.txt" for number in range(200)})
     assert not following.alarm()
+
+
+# ---------------------------------------------------------------------------- the process
+
+
+def test_a_watcher_that_was_killed_finds_what_changed_meanwhile_and_needs_no_broker_for_it(tmp_path, free_port):
+    """As a process of its own, with a broker that is down all the time: the ledger has everything, the sweep hints."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("edited.txt", "deleted.txt"):
+        (docs / name).write_text("x")
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    command = [sys.executable, "-m", "ops.cli", "watch", str(docs)]
+    settings = environment(
+        UPWELL_LEDGER_URL=f"sqlite:///{tmp_path}/ledger.db", UPWELL_BROKER_URL=f"redis://127.0.0.1:{free_port()}/0"
+    )
+
+    def known() -> dict[str, tuple[str, int]]:
+        with schema.reading(engine).connect() as connection:
+            return {row.path: (row.wanted, row.seen_size) for row in connection.execute(select(documents))}
+
+    def follow_until(expected: dict[str, tuple[str, int]]) -> None:
+        with (tmp_path / "out").open("ab") as out:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=settings, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        try:
+            deadline = time.monotonic() + 60
+            while known() != expected:
+                assert process.poll() is None, (tmp_path / "out").read_text()
+                assert time.monotonic() < deadline, known()
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.wait()
+
+    follow_until({"edited.txt": ("present", 1), "deleted.txt": ("present", 1)})
+    (docs / "edited.txt").write_text("changed while away")
+    (docs / "deleted.txt").unlink()
+    (docs / "new.txt").write_text("new")
+    follow_until({"edited.txt": ("present", 18), "deleted.txt": ("absent", 1), "new.txt": ("present", 3)})
+    engine.dispose()
+
+
+UNMOUNT = """
+import sys, time
+from pathlib import Path
+from tests.support.following import Following
+home = Path(sys.argv[1])
+run = lambda *words: __import__("subprocess").run(words, check=True)
+disk, docs = home / "disk", home / "docs"
+disk.mkdir(); docs.mkdir()
+run("mount", "--bind", str(disk), str(docs))
+following = Following(home)
+for number in range(60):
+    (docs / f"{number}.txt").write_text("x")
+following.start()
+run("umount", "--lazy", str(docs))
+following.until(following.alarm)
+print(following.alarm())
+following.until(lambda: following.follower.dirty == 0)
+print(len(following.wanted()), "documents while unmounted")
+run("mount", "--bind", str(disk), str(docs))
+(docs / "after.txt").write_text("x")
+following.until(lambda: not following.alarm())
+following.until(lambda: "after.txt" in following.wanted())
+(docs / "later.txt").write_text("x")
+following.until(lambda: "later.txt" in following.wanted())
+print(len(following.wanted()), "documents when mounted again")
+following.close()
+"""
+
+
+def test_a_real_mount_that_goes_and_comes_back_deletes_nothing(tmp_path):
+    """In a user and a mount namespace of its own, where anybody may mount."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", UNMOUNT, str(tmp_path)]
+
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is deleted" in done.stdout
+    assert "60 documents while unmounted" in done.stdout
+    assert "62 documents when mounted again" in done.stdout

@@ -69,7 +69,7 @@ class Following:
         self.until(lambda: self.scanned_at() != before and self.follower.dirty == 0)
 
     def rows(self) -> dict[str, Any]:
-        with self.engine.connect() as connection:
+        with schema.reading(self.engine).connect() as connection:
             return {row.path: row for row in connection.execute(select(documents))}
 
     def wanted(self) -> set[str]:
@@ -77,7 +77,7 @@ class Following:
         return {path for path, row in self.rows().items() if row.wanted == "present" and row.state != State.HELD}
 
     def source(self) -> Any:
-        with self.engine.connect() as connection:
+        with schema.reading(self.engine).connect() as connection:
             return connection.execute(select(sources)).one_or_none()
 
     def scanned_at(self) -> float | None:
