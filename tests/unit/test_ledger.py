@@ -60,6 +60,32 @@ def test_a_touched_file_is_looked_at_although_size_and_times_are_the_same(engine
     assert observe(engine, [Observation("docs", b"a.txt", Stat(10, 20, 30), touched=True)]) == [SEEN.document_id]
 
 
+def test_many_observations_at_once_are_each_recorded_as_if_they_had_come_alone(engine):
+    known = [Observation("docs", b"%d.txt" % number, Stat(1, 1, number)) for number in range(1200)]
+    observe(engine, known[:600])
+    again = [
+        *known,  # 600 that are nothing new and 600 that are
+        Observation("docs", b"0.txt", Stat(2, 2, 0)),  # a second word on the same document
+        Observation("docs", b"1.txt", None),
+        Observation("docs", b"2.txt", None, absent_as="held", reason="many vanished"),
+        Observation("docs", b"3.txt", None, absent_as="skipped", reason="a rule"),
+    ]
+
+    dirty = observe(engine, again)
+
+    assert dirty == [each.document_id for each in (*known[600:], known[0], known[1], known[3])]
+    rows = [row(engine, each.document_id) for each in known[:5]]
+    assert [each.desired_generation for each in rows] == [2, 2, 1, 2, 1]
+    assert [(each.state, each.wanted) for each in rows] == [
+        (State.QUEUED, "present"),
+        (State.QUEUED, "absent"),
+        (State.HELD, "present"),
+        (State.QUEUED, "absent"),
+        (State.QUEUED, "present"),
+    ]
+    assert rows[0].seen_size == 2
+
+
 def test_the_absence_of_something_never_seen_is_nothing(engine):
     assert observe(engine, [Observation("docs", b"x", None)]) == []
 

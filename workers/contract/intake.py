@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Engine, cast, collate, delete, func, insert, select, update
+from sqlalchemy import Engine, bindparam, collate, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
 from workers.contract.identity import document_id, normal_path
 from workers.contract.schema import documents, processes, sources
 from workers.contract.states import State
+
+OBSERVED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,45 +90,106 @@ def register_source(
 def observe(engine: Engine, observations: Iterable[Observation]) -> list[str]:
     """Record what was seen, in one transaction, and return the ids of the documents that must be looked at.
 
-    An observation that says nothing new changes nothing: a rescan of unchanged files writes no row.
+    An observation that says nothing new changes nothing: a rescan of unchanged files writes no row.  The ledger is
+    asked once and told once for hundreds of observations, because index workers want to write as well.
     """
+    seen = list(observations)
     dirty: list[str] = []
+    if not seen:
+        return dirty
     with engine.begin() as connection:
-        for seen in observations:
-            if _record(connection, seen):
-                dirty.append(seen.document_id)
+        now: float = connection.execute(select(schema.now(connection))).scalar_one()
+        for batch in _batches(seen):
+            dirty += _record(connection, batch, now)
     return dirty
 
 
-def _record(connection: Connection, seen: Observation) -> bool:
-    """Write one observation; True when an index worker has something to do about it."""
-    key = seen.document_id
-    known = connection.execute(select(documents).where(documents.c.id == key)).one_or_none()
-    if known is None:
-        return _insert(connection, key, seen)
+def _batches(seen: Iterable[Observation]) -> Iterator[dict[str, Observation]]:
+    """Yield observations by document id; a second one of the same document goes into the next batch."""
+    batch: dict[str, Observation] = {}
+    for each in seen:
+        key = each.document_id
+        if key in batch or len(batch) == OBSERVED_AT_ONCE:
+            yield batch
+            batch = {}
+        batch[key] = each
+    yield batch
+
+
+def _record(connection: Connection, batch: dict[str, Observation], now: float) -> list[str]:
+    """Write one batch; returns the ids of the documents about which an index worker has something to do."""
+    columns = documents.c
+    query = select(
+        columns.id,
+        columns.desired_generation,
+        columns.wanted,
+        columns.absent_as,
+        columns.absent_reason,
+        columns.state,
+        columns.seen_size,
+        columns.seen_mtime_ns,
+        columns.seen_inode,
+    ).where(columns.id.in_(list(batch)))
+    known = {row.id: row for row in connection.execute(query)}
+    new: list[dict[str, Any]] = []
+    changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    dirty: list[str] = []
+    for key, seen in batch.items():
+        before = known.get(key)
+        change = _first_sight(key, seen, now) if before is None else _change(before, seen, now)
+        if change is None:
+            continue
+        if before is None:
+            new.append(change.values)
+        else:
+            changed.setdefault(tuple(change.values), []).append(change.values | {"key": key})
+        if change.dirty:
+            dirty.append(key)
+    if new:
+        connection.execute(insert(documents), new)
+    for rows in changed.values():  # rows that set the same columns go together
+        connection.execute(update(documents).where(columns.id == bindparam("key")), rows)
+    return dirty
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The columns that an observation sets; ``dirty``: an index worker has something to do about it."""
+
+    values: dict[str, Any]
+    dirty: bool = True
+
+
+def _change(known: Any, seen: Observation, now: float) -> _Change | None:
+    """Return what an observation changes about a known document."""
     if seen.stat is None:
-        return _record_absence(connection, known, seen)
-    same = (known.seen_size, known.seen_mtime_ns, known.seen_inode) == (
-        seen.stat.size,
-        seen.stat.mtime_ns,
-        seen.stat.inode,
-    )
+        return _absence(known, seen, now)
+    before = (known.seen_size, known.seen_mtime_ns, known.seen_inode)
+    same = before == (seen.stat.size, seen.stat.mtime_ns, seen.stat.inode)
     if same and known.wanted == "present" and not seen.touched and seen.extra is None:
-        return False
-    connection.execute(
-        update(documents)
-        .where(documents.c.id == key)
-        .values(**_fresh(connection, known, seen), wanted="present", absent_as=None, absent_reason=None)
-    )
-    return True
+        return None
+    return _Change(_fresh(known, seen, now) | {"wanted": "present", "absent_as": None, "absent_reason": None})
 
 
-def _fresh(connection: Connection, known: Any, seen: Observation) -> dict[str, Any]:
+def _absence(known: Any, seen: Observation, now: float) -> _Change | None:
+    if seen.absent_as == "held":
+        if known.state == State.HELD or known.wanted == "absent":
+            return None
+        return _Change({"state": State.HELD, "reason": seen.reason}, dirty=False)
+    if known.wanted == "absent" and known.absent_as == seen.absent_as:
+        if known.absent_reason == seen.reason:
+            return None
+        return _Change({"absent_reason": seen.reason, "reason": seen.reason}, dirty=False)
+    absent = {"wanted": "absent", "absent_as": seen.absent_as, "absent_reason": seen.reason}
+    return _Change(_fresh(known, seen, now) | absent)
+
+
+def _fresh(known: Any, seen: Observation, now: float) -> dict[str, Any]:
     """Return the columns that a new desired generation resets; a parked document gets another chance."""
     values: dict[str, Any] = {
         "raw_path": seen.raw_path,
         "desired_generation": known.desired_generation + 1,
-        "observed_at": schema.now(connection),
+        "observed_at": now,
         "attempts": 0,
         "next_try_at": None,
         "bulk": seen.bulk,
@@ -142,55 +205,35 @@ def _fresh(connection: Connection, known: Any, seen: Observation) -> dict[str, A
     return values
 
 
-def _insert(connection: Connection, key: str, seen: Observation) -> bool:
-    """First sight of a path.  An absent or skipped one is remembered but gives an index worker nothing to do."""
+def _first_sight(key: str, seen: Observation, now: float) -> _Change | None:
+    """An absent or skipped path is remembered but gives an index worker nothing to do."""
     if seen.stat is None and seen.absent_as != "skipped":
-        return False
+        return None
     present = seen.stat is not None
-    now = schema.now(connection)
-    connection.execute(
-        insert(documents).values(
-            id=key,
-            source=seen.source,
-            path=seen.path,
-            raw_path=seen.raw_path,
-            wanted="present" if present else "absent",
-            absent_as=None if present else seen.absent_as,
-            absent_reason=seen.reason,
-            seen_size=seen.stat.size if seen.stat else None,
-            seen_mtime_ns=seen.stat.mtime_ns if seen.stat else None,
-            seen_inode=seen.stat.inode if seen.stat else None,
-            bulk=seen.bulk,
-            observed_at=now,
-            state=State.QUEUED if present else State.SKIPPED,
-            reason=seen.reason,
-            desired_generation=1,
-            indexed_generation=0 if present else 1,
+    return _Change(
+        {
+            "id": key,
+            "source": seen.source,
+            "path": seen.path,
+            "raw_path": seen.raw_path,
+            "wanted": "present" if present else "absent",
+            "absent_as": None if present else seen.absent_as,
+            "absent_reason": seen.reason,
+            "seen_size": seen.stat.size if seen.stat else None,
+            "seen_mtime_ns": seen.stat.mtime_ns if seen.stat else None,
+            "seen_inode": seen.stat.inode if seen.stat else None,
+            "bulk": seen.bulk,
+            "observed_at": now,
+            "state": State.QUEUED if present else State.SKIPPED,
+            "reason": seen.reason,
+            "desired_generation": 1,
+            "indexed_generation": 0 if present else 1,
             # Milliseconds since the epoch: after a lost ledger, new tokens are above every token in Qdrant.
-            token=cast(now * 1000, BigInteger),
-            extra=json.dumps(seen.extra, ensure_ascii=False) if seen.extra is not None else None,
-        )
+            "token": int(now * 1000),
+            "extra": json.dumps(seen.extra, ensure_ascii=False) if seen.extra is not None else None,
+        },
+        dirty=present,
     )
-    return present
-
-
-def _record_absence(connection: Connection, known: Any, seen: Observation) -> bool:
-    if seen.absent_as == "held":
-        if known.state == State.HELD or known.wanted == "absent":
-            return False
-        connection.execute(
-            update(documents).where(documents.c.id == known.id).values(state=State.HELD, reason=seen.reason)
-        )
-        return False
-    if known.wanted == "absent" and known.absent_as == seen.absent_as:
-        if known.absent_reason != seen.reason:
-            values = {"absent_reason": seen.reason, "reason": seen.reason}
-            connection.execute(update(documents).where(documents.c.id == known.id).values(values))
-        return False
-    values = _fresh(connection, known, seen)
-    values |= {"wanted": "absent", "absent_as": seen.absent_as, "absent_reason": seen.reason}
-    connection.execute(update(documents).where(documents.c.id == known.id).values(values))
-    return True
 
 
 class Remembered(NamedTuple):
