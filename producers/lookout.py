@@ -139,8 +139,11 @@ class Lookout:
             self._rewatch_at = self._clock() + self._retry_s
             self._begin_at = 0.0
         else:
-            limit = "is the limit reached (sysctl fs.inotify.max_user_watches)?"
-            self._poll("watches", f"{len(blind)} folders in it got no watch from the kernel; {limit}")
+            self._poll(
+                "watches",
+                f"{len(blind)} folders in it got no watch; is the kernel's limit reached"
+                " (sysctl fs.inotify.max_user_watches)?",
+            )
 
     def _poll(self, kind: str, why: str | None) -> None:
         """Remember why events cannot be relied on (None: that reason is over)."""
@@ -152,5 +155,5 @@ class Lookout:
             self._polling[kind] = why
         self._tell_poll(self.polling)
         every, reasons = self._settings.polling_interval, "; ".join(self._polling.values())
-        text = f"Changes in {self._folder.root.path} are seen every {every:g} s only: {reasons}."
+        text = f"Changes in {self._folder.root.path} are seen every {every:g} s only: {reasons}"
         self._folder.alarm("polling", text if self._polling else None)

@@ -194,7 +194,7 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
                 if shown in sidecars and isinstance(entry, Found):
                     entry.mtime_ns = mixed_mtime(entry.mtime_ns, sidecars[shown])
             sidecars.clear()
-        scanned.files += len(listed)
+    scanned.files += len(listed)
     # Everything below the directory "a" comes after the file "a.txt", because "." sorts before "/".
     listed += [(shown + "/", "", found) for shown, found in folders.items()]
     listed.sort(key=_order)
