@@ -14,7 +14,7 @@ from sqlalchemy import update
 from tests.conftest import HOST, free_port, running
 from tests.support.proxy import CALM, Fault, Proxy, Weather
 from workers.contract import schema
-from workers.contract.broker import Hints, make_celery
+from workers.contract.broker import Hints, eviction_policy, make_celery
 from workers.contract.identity import document_id
 from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.messages import Queue
@@ -164,6 +164,15 @@ def test_a_broker_that_refuses_writes_costs_hints_and_nothing_else(own_broker, l
     for name in spoil:
         broker.config_set(name, "0")
     assert hints.look(KEYS)
+
+
+def test_a_broker_that_would_evict_messages_is_told_from_one_that_refuses_them(own_broker):
+    broker, _ = own_broker
+    assert eviction_policy(broker) is None
+
+    broker.config_set("maxmemory-policy", "allkeys-lru")
+
+    assert eviction_policy(broker) == "allkeys-lru"
 
 
 def test_a_broker_that_does_not_let_anybody_in_costs_hints_and_nothing_else(ledger, prefix):

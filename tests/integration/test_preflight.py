@@ -95,3 +95,11 @@ def test_a_collection_of_somebody_else_under_our_alias_is_refused(start, qdrant_
 
     with pytest.raises(RefusesToStart, match="UPWELL_COLLECTION"):
         start(Endpoint())
+
+
+@pytest.mark.parametrize("version", ["1.15.5", "0.11.0", "unknown"])
+def test_a_qdrant_that_is_too_old_for_fences_is_refused(start, httpserver, version):
+    httpserver.expect_request("/").respond_with_json({"title": "qdrant", "version": version, "commit": None})
+
+    with pytest.raises(RefusesToStart, match=r"1\.16 or newer.*UPWELL_QDRANT_URL"):
+        start(Endpoint(), url=httpserver.url_for("").rstrip("/"))

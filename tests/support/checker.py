@@ -136,8 +136,7 @@ class Checker:
     def wanted(self) -> Iterator[Wanted]:
         """Yield what every file should be in the index."""
         for source, root in self.roots.items():
-            rules = IgnoreRules(root)
-            for raw in sorted(_files(os.fsencode(root), b"", rules)):
+            for raw in regular_files(root):
                 yield self._read(source, root, raw)
 
     def _read(self, source: str, root: Path, raw: bytes) -> Wanted:
@@ -241,8 +240,12 @@ class Checker:
         return [Finding("unfinished", name, f"{length} messages") for name, length in lengths.items() if length]
 
 
+def regular_files(root: Path) -> list[bytes]:
+    """Return the files below ``root`` that are documents: regular and not ignored, relative, sorted."""
+    return sorted(_files(os.fsencode(root), b"", IgnoreRules(root)))
+
+
 def _files(root: bytes, folder: bytes, rules: IgnoreRules) -> Iterator[bytes]:
-    """Yield the regular files that are not ignored, relative to ``root``."""
     for entry in os.scandir(os.path.join(root, folder) if folder else root):
         raw = folder + b"/" + entry.name if folder else entry.name
         path = normal_path(raw)

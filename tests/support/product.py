@@ -10,17 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from producers.ignore import IgnoreRules
-from producers.scan import Scanned, walk
-from tests.support.checker import Checker
+from tests.support.checker import Checker, regular_files
 from tests.support.endpoint import Endpoint, vectors
 from tests.support.memory import RecordedHints
 from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingClient
 from workers.contract import schema
-from workers.contract.intake import Observation, known_files, observe, register_source
+from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.schema import documents
 from workers.contract.settings import EmbeddingSettings, IndexSettings
 from workers.indexing.breaker import Breaker
@@ -99,14 +97,15 @@ class Product:
 
     def scan(self) -> None:
         """See what is there and what is not, as a watcher's full scan would, but without its patience."""
-        scanned = Scanned()
-        seen = list(walk(SOURCE, self.root, b"", IgnoreRules(self.root), scanned, bulk=False))
-        gone = [
-            Observation(SOURCE, raw, None)
-            for path, raw, _, wanted, _ in known_files(self.engine, SOURCE)
-            if wanted == "present" and path not in scanned.present
-        ]
-        observe(self.engine, seen + gone)
+        observations = []
+        present = set()
+        for raw in regular_files(self.root):
+            found = os.lstat(os.path.join(os.fsencode(self.root), raw))
+            observations.append(Observation(SOURCE, raw, Stat(found.st_size, found.st_mtime_ns, found.st_ino)))
+            present.add(raw)
+        with self.engine.connect() as connection:
+            known = connection.scalars(select(documents.c.raw_path).where(documents.c.wanted == "present")).all()
+        observe(self.engine, [*observations, *(Observation(SOURCE, raw, None) for raw in known if raw not in present)])
 
     def let_leases_end(self) -> None:
         """Whoever holds a document or a text has been silent for too long; what waits for later still waits."""

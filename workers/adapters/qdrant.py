@@ -7,6 +7,7 @@ dead attempt may still resurrect is found by the verify that every takeover sche
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,8 +28,12 @@ T = TypeVar("T")
 Client = QdrantClient
 
 SPARSE = "bm25"
+OLDEST_SERVER = (1, 16)
+"""The first that knows ``update_filter``.  An older one ignores it in silence, and with it every fence."""
 BATCH = 256
 PAGE = 512
+
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
     "doc_id": m.PayloadSchemaType.KEYWORD,
@@ -259,6 +264,13 @@ class QdrantIndex:
 
 
 # ---------------------------------------------------------------------------------------------------- collections
+
+
+def server_version(client: QdrantClient, url: str) -> tuple[int, int]:
+    """Return (major, minor) of the server; (0, 0) when it does not say."""
+    with translated(url):
+        found = _VERSION.match(client.info().version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def physical_collections(client: QdrantClient, url: str) -> tuple[set[str], dict[str, str]]:

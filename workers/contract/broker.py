@@ -6,6 +6,7 @@ import time
 from typing import Any, Literal
 
 import kombu.exceptions
+import redis
 import structlog
 from celery import Celery
 from kombu.entity import Queue as KombuQueue
@@ -76,6 +77,17 @@ def make_celery(
         enable_utc=True,
     )
     return app
+
+
+def eviction_policy(client: redis.Redis) -> str | None:
+    """Return the policy by which a broker that is full forgets messages; None when it refuses new ones instead.
+
+    Raises:
+        redis.RedisError: it does not answer.
+    """
+    memory = client.info("memory")
+    policy = str(memory.get("maxmemory_policy", "noeviction")) if isinstance(memory, dict) else "noeviction"
+    return None if policy == "noeviction" else policy
 
 
 def stamp() -> dict[str, float]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workers.adapters import qdrant
 from workers.adapters.qdrant_audit import QdrantAudit, current_collection
 from workers.contract import asked, intake, schema
-from workers.contract.broker import Hints, make_celery
+from workers.contract.broker import Hints, eviction_policy, make_celery
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.housekeeping.auditor import Auditor
@@ -49,6 +49,7 @@ def run(files: Files) -> None:
     auditor.start()
     trimmed_at = time.monotonic()
     log.info("beat.ready", every_s=settings.sweep_interval)
+    _warn_of_eviction(broker)
     while not stop.wait(settings.sweep_interval):
         try:
             intake.beat(engine, "beat", {})
@@ -78,6 +79,16 @@ def _auditor(settings: HousekeepingSettings, engine: Engine, files: Files, hints
 
     directory = settings.data_dir / "audit"
     return Auditor(engine, open_index, files, hints, directory, interval_s=settings.audit_interval)
+
+
+def _warn_of_eviction(broker: redis.Redis) -> None:
+    """A full broker that evicts costs time (the sweep sends lost hints again), and queries their answers."""
+    try:
+        policy = eviction_policy(broker)
+    except redis.RedisError:
+        return  # away for now; whoever needs it says so
+    if policy is not None:
+        log.warning("broker.evicts", policy=policy, remedy="set maxmemory-policy noeviction on the broker")
 
 
 def _queued(broker: redis.Redis, settings: HousekeepingSettings) -> int:

@@ -54,6 +54,7 @@ def preflight(
         Transient: a server did not come up within UPWELL_START_TIMEOUT.
     """
     deadline = time.monotonic() + settings.start_timeout
+    _new_enough(settings, _patiently(lambda: qdrant.server_version(client, settings.qdrant_url), deadline))
     names, aliases = _patiently(lambda: qdrant.physical_collections(client, settings.qdrant_url), deadline)
     current = aliases.get(settings.collection)
     if settings.collection in names:
@@ -81,6 +82,16 @@ def preflight(
     if canary is not None:
         ledger.remember_fact(_fact(collection), _describe(space, canary))
     return Checked(space, collection, created)
+
+
+def _new_enough(settings: IndexWorkerSettings, version: tuple[int, int]) -> None:
+    if version < qdrant.OLDEST_SERVER:
+        oldest = ".".join(map(str, qdrant.OLDEST_SERVER))
+        raise RefusesToStart(
+            f"Qdrant at {settings.qdrant_url} is of version {version[0]}.{version[1]}; Upwell needs {oldest} or newer,"
+            " because an older one cannot tell a late write from a new one. Install a newer one, or name another in"
+            " UPWELL_QDRANT_URL."
+        )
 
 
 def _space(
