@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--heal-s", type=float, default=300.0, help="longest time to heal")
+    parser.add_argument("--heal-s", type=float, default=900.0, help="longest time to heal")
     parser.add_argument("--made-up", action="store_true", help="made-up documents, even where the sample data is")
     parser.add_argument("--real-model", action="store_true", help="embed with the bundled model")
     parser.add_argument("--home", type=Path, help="where to keep the evidence; default .chaos/SEED")

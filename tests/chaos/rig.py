@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+import kombu.exceptions
 import psutil
 import redis
 
@@ -21,6 +22,8 @@ from ops.embedded.valkey import ping, valkey_command
 from tests.support.endpoint import Endpoint
 from tests.support.proxy import Proxy
 from tests.support.stack import ROOT, Stack, environment
+from workers.contract.broker import make_celery
+from workers.contract.messages import TASK_EMBED, TASK_RECONCILE
 
 HOST, MODEL = "127.0.0.1", "counting-model"
 PASSWORD = "chaos"
@@ -275,6 +278,16 @@ class Rig:
             client.close()
             return True
         return False
+
+    def throw_junk(self) -> None:
+        """Put messages into the queues that nobody of this release would send."""
+        app = make_celery(self.broker_url, "upwell:", "producer")
+        with contextlib.suppress(kombu.exceptions.OperationalError, OSError):
+            app.send_task("of.another.release", args=[1], queue="live", ignore_result=True, retry=False)
+            app.send_task(TASK_RECONCILE, args=[{"v": 99}], queue="bulk", ignore_result=True, retry=False)
+            app.send_task(TASK_RECONCILE, args=[], queue="live", ignore_result=True, retry=False)
+            app.send_task(TASK_EMBED, args=[{"kind": "document.drop"}], queue="embed", ignore_result=True, retry=False)
+        app.close()
 
     def empty_broker(self, seconds: float) -> None:
         """Valkey loses everything, and comes back after ``seconds``."""

@@ -28,6 +28,7 @@ from workers.contract import schema
 
 EDITS = ROOT.parent / "shared" / "data" / "edits"
 TICK_S = 0.05
+JUNK_EVERY_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Run:
 
     seed: int
     seconds: float
-    heal_s: float = 300.0
+    heal_s: float = 900.0
     lease_s: float = 10.0
     timeout_s: float = 6.0
     documents: int = 60
@@ -122,13 +123,16 @@ class Loop:
         plan = make_plan(run.seed, run.seconds, lease_s=run.lease_s, every_s=run.fault_every_s)
         (self.home / "plan.log").write_text("\n".join(map(str, plan)) + "\n")
         started = time.monotonic()
-        next_edit = 0.0
+        next_edit = next_junk = 0.0
         while (now := time.monotonic() - started) < run.seconds:
             while plan and plan[0].at <= now:
                 self._do(plan.pop(0), now)
             if now >= next_edit:
                 next_edit += run.edit_every_s
                 self._note(now, "edit " + edits.step())
+            if now >= next_junk:
+                next_junk += JUNK_EVERY_S
+                self.rig.throw_junk()
             for server, until in list(self.weather_until.items()):
                 if now >= until:
                     del self.weather_until[server]
