@@ -273,7 +273,12 @@ class WholeProduct(RuleBasedStateMachine):
         seen = select(documents.c.seen_mtime_ns).where(documents.c.path == cookie.name)
         _until(lambda: self._scalar(seen) == mark)
         beat = select(processes.c.info).where(processes.c.kind == "watcher")
-        _until(lambda: not (info := json.loads(self._scalar(beat)))["dirty"] and not info["scanning"])
+
+        def at_rest() -> bool:
+            told = json.loads(self._scalar(beat) or '{"dirty": 1}')
+            return not told["dirty"] and not told["scanning"]
+
+        _until(at_rest)
 
     def _scalar(self, query: Any) -> Any:
         with self.product.engine.connect() as connection:
