@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from workers.contract.broker import make_celery, stamp
-from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
+from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
@@ -53,6 +53,14 @@ class Queries:
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_SEARCH_BATCH, request)
+
+    async def explain(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return why a document is, or is not, among the hits of a search.
+
+        Raises:
+            QueryAway: no answer in time.
+        """
+        return await self._ask(TASK_EXPLAIN, request)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the query worker's answer to a question.

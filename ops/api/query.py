@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.api import asking
+from ops.api.errors import ApiError
+from ops.api.ledger_views import summary
 from ops.api.queries import QueryAway
 
 router = APIRouter(tags=["query"])
@@ -86,6 +90,22 @@ async def search(request: Request, body: Annotated[SearchBody, Body()]) -> Respo
 async def search_batch(request: Request, body: Annotated[BatchBody, Body()]) -> Response:
     """Return the results in the order of the searches; their queries are embedded with one call."""
     return JSONResponse(await asking.search_batch(request, body.model_dump(exclude_none=True)))
+
+
+@router.post("/documents/{document_id}/explain", summary="Why is it (not) found?", response_class=JSONResponse)
+async def explain(request: Request, document_id: UUID, body: Annotated[SearchBody, Body()]) -> Response:
+    """Say whether a search finds this document, and what keeps it away: its state, a filter, its words, better hits."""
+    row = await asyncio.to_thread(request.app.state.views.document, str(document_id))
+    if row is None:
+        raise ApiError(404, "not_found", "There is no document of this id.", "GET /v1/documents lists them.")
+    document = summary(row)
+    why = await request.app.state.queries.explain(body.model_dump(exclude_none=True) | {"doc_id": str(document_id)})
+    if "error" in why:
+        raise asking.refusal(why["error"])
+    if why["verdict"] == "not_indexed":
+        reason = document["reason"] or document["next_step"] or ""
+        why["summary"] = f"None of its text is in the index: it is {document['state']}. {reason}".strip()
+    return JSONResponse({"document": document, **why})
 
 
 @router.post("/answer", summary="Answer with citations", response_class=JSONResponse)

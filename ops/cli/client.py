@@ -51,9 +51,10 @@ class Api:
         """Return the JSON answer of GET ``route``; parameters that are None are left out."""
         return self._json("GET", with_query(route, query))
 
-    def post(self, route: str, body: Any = None, /, **query: Any) -> Any:
+    def post(self, route: str, body: Any = None, /, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
         """Return the JSON answer of POST ``route`` with ``body`` as JSON."""
-        return self._json("POST", with_query(route, query), json.dumps({} if body is None else body).encode())
+        sent = json.dumps({} if body is None else body).encode()
+        return self._json("POST", with_query(route, query), sent, headers)
 
     def upload(
         self, file: Path, fields: Mapping[str, str], on_bytes: Callable[[int], None] = lambda count: None
@@ -84,9 +85,9 @@ class Api:
                 return
             yield from _events(response)
 
-    def _json(self, method: str, path: str, body: bytes | None = None) -> Any:
+    def _json(self, method: str, path: str, body: bytes | None = None, more: Mapping[str, str] | None = None) -> Any:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        with self._answer(method, path, body, headers) as response:
+        with self._answer(method, path, body, {**headers, **(more or {})}) as response:
             return _decode(response.read())
 
     @contextmanager

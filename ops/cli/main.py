@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from ops.cli import add, ask, doctor, documents, held, processes, search, status, up, verify, version
+from ops.cli import add, ask, doctor, documents, evaluate, explain, held, processes, search, status, up, verify, version
 from ops.cli.errors import EXIT_MISCONFIGURED, CliError
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ app.command("up")(up.up)
 app.command("add")(add.add)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("explain")(explain.explain)
+app.command("evaluate")(evaluate.evaluate)
 app.command("status")(status.status)
 app.add_typer(documents.app, name="documents")
 app.add_typer(held.app, name="held")

@@ -12,6 +12,7 @@ from ops.cli.filters import FILTER_HELP, parse_filters
 from ops.cli.output import JSON_OPTION, clean, is_terminal, print_json, remark
 
 SNIPPET = 320
+NAMES = {"dense": "by meaning", "bm25": "by words"}
 
 
 class Mode(StrEnum):
@@ -25,27 +26,49 @@ class Mode(StrEnum):
 def search(
     text: str = typer.Argument(..., help="What to look for."),
     limit: int = typer.Option(10, "-k", "--limit", min=1, max=100, help="Most hits."),
-    filters: list[str] = typer.Option([], "--filter", metavar="KEY=VALUE", help=FILTER_HELP),
+    filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),
     mode: Mode = typer.Option(Mode.HYBRID, help="hybrid: words and meaning; lexical: words; semantic: meaning."),
-    explain: bool = typer.Option(False, "--explain", help="Show how each score came about."),
+    facets: list[str] = typer.Option(
+        [], "--facet", metavar="FIELD", help="Count a field over the documents found; date:year counts years."
+    ),
+    neighbours: int = typer.Option(0, "--neighbours", min=0, max=5, help="Chunks before and after each hit to show."),
+    newest: bool = typer.Option(False, "--newest", help="Newer documents first, half of the bonus gone in a year."),
+    explain: bool = typer.Option(False, "--explain", help="Say why each hit is there."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Search the index.
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY.
     """
-    body = {"query": text, "limit": limit, "mode": mode.value, "filters": parse_filters(filters), "explain": explain}
+    body: dict[str, Any] = {
+        "query": text,
+        "limit": limit,
+        "mode": mode.value,
+        "filters": parse_filters(filters),
+        "explain": explain,
+    }
+    if facets:
+        body["facets"] = facets
+    if neighbours:
+        body["neighbours"] = neighbours
+    if newest:
+        body["recency"] = {}
     answer = find_api().post("/v1/search", body)
     if as_json:
         print_json(answer)
         return
     hits = answer.get("hits", [])
-    if answer.get("mode") and answer["mode"] != mode.value:
+    if answer.get("degraded"):
+        remark(f"upwell: searched {answer.get('mode')}. {clean(answer['degraded'])}")
+    elif answer.get("mode") and answer["mode"] != mode.value:
         remark(f"upwell: searched {answer['mode']} only; vectors are not available right now. See: upwell status")
     if not hits:
         remark("Nothing found. What is indexed: upwell documents list")
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain=explain)
+    for field, values in (answer.get("facets") or {}).items():
+        counts = ", ".join(f"{each['value']} ({each['count']})" for each in values)
+        print(f"{clean(field)}: {clean(counts) or 'none'}")
 
 
 def _show(number: int, hit: dict[str, Any], *, explain: bool) -> None:
@@ -60,8 +83,31 @@ def _show(number: int, hit: dict[str, Any], *, explain: bool) -> None:
     if heading:
         print(f"   {clean(heading)}")
     print(f"   {snippet(hit.get('content', ''))}")
+    for other in hit.get("neighbours") or []:
+        print(f"   {other['offset']:+d}: {snippet(other['content'])}")
+    duplicates = hit.get("duplicates") or []
+    if duplicates:
+        print(f"   the same in: {', '.join(sorted({clean(place_of(other)) for other in duplicates}))}")
     if explain and hit.get("explain") is not None:
-        print(f"   {clean(hit['explain'])}")
+        for line in reasons(hit["explain"]):
+            print(f"   > {clean(line)}")
+
+
+def reasons(why: dict[str, Any]) -> list[str]:
+    """Return an explanation as lines for people, the sentence first."""
+    lines = [str(why["summary"])] if why.get("summary") else []
+    for name, place in (why.get("lists") or {}).items():
+        lines.append(f"{NAMES.get(name, name)}: number {place['rank']}, score {place['score']:.3f}")
+    if why.get("fusion"):
+        lines.append(f"both together ({why['fusion']}): {why['score']:.3f}")
+    if why.get("missing"):
+        lines.append(f"words that it does not have: {', '.join(why['missing'])}")
+    if why.get("filters"):
+        lines.append(f"passes: {'; '.join(why['filters'])}")
+    at = [f"chunk {why['chunk']}"] if why.get("chunk") is not None else []
+    at += [f"page {why['page']}"] if why.get("page") is not None else []
+    at += [f"version {str(why['version'])[:12]}"] if why.get("version") else []
+    return [*lines, ", ".join(at)] if at else lines
 
 
 def place_of(metadata: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def test_no_filter_reaches_another_tenant(client, collection, search):
 
     for wanted in (read_filter({}), read_filter({"kind": "law"}), Not(AnyOf("kind", ("decree",)))):
         assert search.find(bm25.search_vector("word"), None, limit=10, filters=wanted) == []
-    assert search.chunks("d", limit=10) == []
+    assert search.chunks_of("d", limit=10) == []
 
 
 def test_neighbours_are_of_the_same_document_and_version_in_order(client, collection, search):
@@ -125,7 +125,7 @@ def test_neighbours_are_of_the_same_document_and_version_in_order(client, collec
     stale = {"doc_id": "d", "version": "1", "chunk_index": 3, "content": "stale"}
     other = {"doc_id": "e", "version": "2", "chunk_index": 2, "content": "other"}
     put(client, collection, [*chunks, stale, other])
-    [third] = [one for one in search.chunks("d", limit=10) if one.content == "3"]
+    [third] = [one for one in search.chunks_of("d", limit=10) if one.content == "3"]
 
     found = search.neighbours([third], 2)
 

@@ -10,6 +10,7 @@ from workers.adapters.bm25 import query_vector
 from workers.adapters.chat import ChatClient
 from workers.errors import EmbedderUnavailable
 from workers.query.answer import Answering
+from workers.query.filters import EVERYTHING, matches
 from workers.query.listening import Writer
 from workers.query.requests import AnswerRequest
 from workers.query.settings import ChatSettings
@@ -36,10 +37,11 @@ class Index:
         self.asked: list[tuple[bool, bool]] = []
         self.deleted: set[str] = set()
 
-    def find(self, words, meaning, *, limit, filters, explain=False, vectors=False):
+    def find(self, words, meaning, *, limit, filters=EVERYTHING, explain=False, vectors=False):
         self.asked.append((words is not None, meaning is not None))
         wanted = set(words.indices) if words is not None else set()
         shared = [(len(wanted & set(query_vector(c.content).indices)), c) for c in self.chunks]
+        shared = [(n, c) for n, c in shared if matches(filters, c.payload)]
         return [c for n, c in sorted(shared, key=lambda pair: (-pair[0], pair[1].id)) if n or meaning is not None][
             :limit
         ]
@@ -53,6 +55,9 @@ class Index:
 
     def languages(self):
         return ("english",)
+
+    def chunks_of(self, document, *, limit):
+        return [c for c in self.chunks if c.doc_id == document][:limit]
 
     def neighbours(self, found, reach):
         return {}

@@ -118,7 +118,7 @@ class QdrantSearch:
             for one, answer in zip(found, answers, strict=True)
         }
 
-    def chunks(self, document: str, *, limit: int) -> list[Found]:
+    def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order, at most ``limit``."""
         condition = self._condition(AnyOf("doc_id", (document,)))
         with self._translated():

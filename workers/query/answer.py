@@ -18,10 +18,11 @@ from workers.query.listening import Cancelled, Writer
 from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.prompt import prompt
 from workers.query.relevance import means_the_same
-from workers.query.requests import AnswerRequest, SearchRequest
+from workers.query.requests import AnswerRequest, ExplainRequest, SearchRequest
 from workers.query.search import Hit, SearchResult, search_many
 from workers.query.sentences import Span
 from workers.query.standing import Catalogue, Standing
+from workers.query.why import explain_document
 from workers.query.written import DIFFERENT, Checked, Said, joined
 
 __all__ = ["REFUSAL", "Answering", "Cancelled"]
@@ -66,6 +67,14 @@ class Answering:
             IndexUnavailable, IndexMisconfigured: there is nothing to search in.
         """
         return search_many(requests, index=self.index, embedder=self.embedder, reranker=self.reranker)
+
+    def explain(self, request: ExplainRequest) -> dict[str, Any]:
+        """Return why a document is, or is not, among the hits.
+
+        Raises:
+            IndexUnavailable, IndexMisconfigured: there is nothing to look in.
+        """
+        return explain_document(request, index=self.index, embedder=self.embedder, reranker=self.reranker)
 
     def answer(
         self,

@@ -44,7 +44,7 @@ class SearchIndex(Protocol):
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """Return, by id, the chunks up to ``reach`` places before and after each, of the same version, in order."""
 
-    def chunks(self, document: str, *, limit: int) -> list[Found]:
+    def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order."""
 
     def languages(self) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ import redis
 import structlog
 from celery import Celery
 
-from workers.contract.messages import TASK_ANSWER, TASK_SEARCH, TASK_SEARCH_BATCH
+from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_SEARCH, TASK_SEARCH_BATCH
 from workers.errors import WorkerError
 from workers.query.answer import Answering, Cancelled
-from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, SearchRequest, read
+from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, ExplainRequest, SearchRequest, read
 
 log = structlog.get_logger()
 
@@ -56,6 +56,10 @@ def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix:
         return _answered(
             lambda: {"results": [one.as_json() for one in answering.search(read(BatchRequest, request).searches)]}
         )
+
+    @app.task(name=TASK_EXPLAIN, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_explain(request: Any) -> dict[str, Any]:
+        return _answered(lambda: answering.explain(read(ExplainRequest, request)))
 
     @app.task(name=TASK_ANSWER, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
     def run_answer(request: Any, stream: Any = None) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Questions whose right documents, or answers, are known: read from BEIR folders, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ops.cli.errors import CliError
+
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query, the grades of the documents that answer it (by path or id), and texts that answer it."""
+
+    key: str
+    text: str
+    grades: Mapping[str, float] = field(default_factory=dict)
+    spans: tuple[str, ...] = ()
+    filters: Mapping[str, Any] | None = None
+
+
+def read_questions(place: Path) -> list[Question]:
+    """Return the questions of a BEIR folder (queries.jsonl, qrels.tsv), of a .jsonl or of a .csv file.
+
+    Raises:
+        CliError: there is none, or a line cannot be read; the text says which.
+    """
+    if place.is_dir():
+        found = list(_beir(place))
+    elif not place.exists():
+        raise CliError(f"{place} does not exist. Name a BEIR folder, a .jsonl or a .csv file.")
+    elif place.suffix == ".csv":
+        found = list(_csv(place))
+    else:
+        found = [_question(row, f"{place} line {n}", str(n)) for n, row in _lines(place)]
+    if not found:
+        raise CliError(f"{place} holds no question.")
+    return found
+
+
+def names_of(metadata: Mapping[str, Any], doc_id: str) -> Iterator[str]:
+    """Yield what a document may be called in judgements: its id, path, file name, with and without the ending."""
+    path = str(metadata.get("path") or "")
+    name = path.rpartition("/")[2]
+    yield doc_id
+    yield path
+    yield f"{metadata.get('source')}/{path}"
+    yield name
+    for each in (path, name):
+        stem, dot, _ = each.rpartition(".")
+        if dot and stem:
+            yield stem
+
+
+def _beir(folder: Path) -> Iterator[Question]:
+    queries, judged = folder / "queries.jsonl", _qrels(folder)
+    if not queries.exists():
+        raise CliError(f"{folder} has no queries.jsonl, so it is not in BEIR layout.")
+    for number, row in _lines(queries):
+        question = _question(row, f"{queries} line {number}", str(number))
+        grades = judged.get(question.key, {}) if judged is not None else question.grades
+        if grades or question.spans:
+            yield Question(question.key, question.text, grades, question.spans, question.filters)
+
+
+def _qrels(folder: Path) -> dict[str, dict[str, float]] | None:
+    file = next((p for p in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if p.exists()), None)
+    if file is None:
+        return None
+    found: dict[str, dict[str, float]] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        parts = line.split("\t")
+        if number == 1 and not parts[-1].lstrip("-").replace(".", "").isdigit():
+            continue  # the header
+        try:
+            query, document, grade = parts
+            found.setdefault(query, {})[document] = float(grade)
+        except ValueError:
+            raise CliError(f"{file} line {number} is not: query, document, grade, with tabs between.") from None
+    return found
+
+
+def _csv(file: Path) -> Iterator[Question]:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        for number, row in enumerate(csv.DictReader(opened), 2):
+            if not row.get("query"):
+                raise CliError(f"{file} line {number} has no query. Columns: query, documents, answers.")
+            named = _split(row.get("documents") or row.get("document"))
+            answers = _split(row.get("answers") or row.get("answer"))
+            yield Question(str(number), row["query"], dict.fromkeys(named, 1.0), tuple(answers))
+
+
+def _question(row: Mapping[str, Any], where: str, number: str) -> Question:
+    text = row.get("query") or row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise CliError(f"{where} has no query (or text).")
+    facts = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
+    documents = row.get("documents", row.get("document", facts.get("doc") if facts else None))
+    answers = row.get("answers") or (facts.get("answers") if facts else None) or []
+    return Question(
+        str(row.get("_id", row.get("id", number))),
+        text,
+        _grades(documents, where),
+        tuple(str(each["text"] if isinstance(each, dict) else each) for each in answers),
+        row.get("filters"),
+    )
+
+
+def _grades(documents: Any, where: str) -> dict[str, float]:
+    if documents is None:
+        return {}
+    try:
+        if isinstance(documents, dict):
+            return {str(name): float(grade) for name, grade in documents.items()}
+        return dict.fromkeys([documents] if isinstance(documents, str) else map(str, documents), 1.0)
+    except (TypeError, ValueError):
+        raise CliError(f"{where}: documents are a name, a list of names, or names with grades.") from None
+
+
+def _lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise CliError(f"{file} line {number} is no JSON object.")
+        yield number, row
+
+
+def _split(cell: str | None) -> list[str]:
+    return [part.strip() for part in (cell or "").split(SEPARATOR) if part.strip()]
