@@ -132,6 +132,7 @@ function documentRow(row) {
 
 function showHits(hits, note) {
   $("hits-note").textContent = note;
+  $("facets").replaceChildren();
   $("hits").replaceChildren(...hits.map((hit) => {
     const item = element("li");
     const where = element("div", hit.metadata.path, "where");
@@ -145,16 +146,9 @@ function showHits(hits, note) {
       position = end;
     }
     text.append(hit.content.slice(position));
-    item.append(where, text);
+    item.append(where, text, ...[sameAs(hit), why(hit)].filter(Boolean));
     return item;
   }));
-}
-
-async function search(query) {
-  $("answer").hidden = true;
-  const result = await (await api("/v1/search", { method: "POST", json: { query, mode: $("mode").value, limit: 10 } })).json();
-  const note = result.hits.length ? `${result.hits.length} hits, ${result.mode} search, ${Math.round(result.took_ms)} ms` : "Nothing found.";
-  showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note);
 }
 
 async function ask(query) {
@@ -166,7 +160,7 @@ async function ask(query) {
   $("answer-note").textContent = "Looking …";
   showHits([], "");
   const answer = await api("/v1/answer", {
-    method: "POST", json: { query, mode: $("mode").value }, headers: { Accept: "text/event-stream" }, signal: asking.signal,
+    method: "POST", json: { query, mode: $("mode").value, filters: filters() }, headers: { Accept: "text/event-stream" }, signal: asking.signal,
   });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
@@ -245,7 +239,7 @@ $("query-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const query = $("query").value.trim();
   if (!query) return;
-  const action = event.submitter?.value === "ask" ? ask : search;
+  const action = event.submitter?.value === "ask" ? ask : runSearch;
   try {
     await action(query);
   } catch (error) {
@@ -269,4 +263,5 @@ for (const name of ["dragover", "dragleave", "drop"]) {
     if (name === "drop") upload([...event.dataTransfer.files]);
   });
 }
+setUpSearch();
 refresh();

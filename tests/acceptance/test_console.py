@@ -36,11 +36,15 @@ def stack(tmp_path_factory):
     docs = home / "docs"
     docs.mkdir()
     (docs / "house.md").write_text("# House\n\nThe boiler code is 4711.\n")
+    (docs / "house.md.meta.json").write_text('{"kind": "manual", "date": "2015-03-01"}')
+    (docs / "flat.md").write_text(
+        "---\nkind: letter\ndate: 2021-06-01\n---\n# Flat\n\nThe boiler in the flat has no code.\n"
+    )
     (docs / "evil.md").write_text(f"# {XSS}\n\nThe parrot says {XSS} all day.\n")
     (docs / "<b onmouseover=x>.txt").write_text("A file with a wild name about walruses.")
     (docs / "broken.pdf").write_bytes(b"%PDF-1.4 this is none")
     with Stack(home, docs) as stack:
-        stack.wait_converged(4)
+        stack.wait_converged(5)
         yield stack
 
 
@@ -82,6 +86,29 @@ def test_a_search_shows_highlighted_hits(page):
 
     assert "house.md" in page.inner_text("#hits li:first-child")
     assert [m.lower() for m in page.locator("#hits li:first-child mark").all_inner_texts()] == ["boiler", "code"]
+
+
+def test_hits_are_narrowed_by_what_they_have_in_common_and_say_why_they_are_there(page):
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    page.wait_for_selector("#facets .chip")
+
+    assert {"manual 1", "letter 1", "2015 1", "2021 1"} <= set(page.locator("#facets .chip").all_inner_texts())
+    page.click("#facets .chip:has-text('letter')")
+    expect(page.locator("#hits li")).to_have_count(1)
+    assert "flat.md" in page.inner_text("#hits li")
+
+    page.click("#conditions .chip")
+    page.click("#narrow summary")
+    page.fill("#condition", "date<2020")
+    page.click("#condition-form button")
+    expect(page.locator("#hits li")).to_have_count(1)
+    assert "house.md" in page.inner_text("#hits li")
+
+    page.click("#hits li:first-child .why summary")
+    told = page.inner_text("#hits li:first-child .why")
+    assert "It has the words boiler, code" in told
+    assert "date < 2020" in told
 
 
 def test_a_question_is_answered_with_a_citation(page):

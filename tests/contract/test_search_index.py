@@ -213,3 +213,23 @@ def test_a_new_field_gets_an_index_of_its_first_values_type_before_it_is_stored(
     }.items()
     assert not {"metadata.summary", "metadata.heading"} & types.keys()
     assert len(search.find(bm25.search_vector("word"), None, limit=5, filters=read_filter({"court.name": "high"}))) == 1
+
+
+def test_the_fused_score_is_what_both_lists_make_together(client, collection, search):
+    texts = ["boiler code", "boiler", "hedge", "other words"]
+    put(client, collection, [{"content": text} for text in texts], texts)
+    client.delete_vectors(collection, [""], [point_id(1)])
+    meaning = np.array([1.0, 0.02], dtype=np.float32)
+
+    found = search.find(
+        bm25.search_vector("boiler code"), meaning / np.linalg.norm(meaning), limit=9, explain=True, unrelated=0.8
+    )
+
+    assert len(found) == 4
+    for one in found:
+        dense, words = one.lists.get("dense"), one.lists.get("bm25")
+        together = 1.7 / 0.2 * ((dense.score if dense else 0.8) - 0.8) + (
+            words.score / (words.score + 16) if words else 0
+        )
+        assert one.score == pytest.approx(together, abs=1e-5)
+    assert "dense" not in next(one for one in found if one.content == "boiler").lists

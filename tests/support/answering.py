@@ -37,7 +37,7 @@ class Index:
         self.asked: list[tuple[bool, bool]] = []
         self.deleted: set[str] = set()
 
-    def find(self, words, meaning, *, limit, filters=EVERYTHING, explain=False, vectors=False):
+    def find(self, words, meaning, *, limit, filters=EVERYTHING, explain=False, vectors=False, unrelated=None):
         self.asked.append((words is not None, meaning is not None))
         wanted = set(words.indices) if words is not None else set()
         shared = [(len(wanted & set(query_vector(c.content).indices)), c) for c in self.chunks]
@@ -74,6 +74,9 @@ class Away:
 
     passages = queries = query
 
+    def unrelated(self):
+        return None
+
 
 class Near:
     """Every text has the same vector."""
@@ -85,6 +88,9 @@ class Near:
         return [self.query(text) for text in texts]
 
     queries = passages
+
+    def unrelated(self):
+        return 0.5
 
 
 def answering(index, chat=None, embedder=None, catalogue=None, **more: Any) -> Answering:

@@ -30,6 +30,10 @@ PREFETCH = 100
 SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
+DENSE_WEIGHT = 1.7
+BM25_HALF = 16.0
+"""The BM25 score that is worth half of the most that words can give."""
+
 VECTORS_SEEN_S = 60.0
 TYPES_S = 30.0
 TYPES_UNKNOWN_S = 2.0
@@ -67,8 +71,9 @@ class QdrantSearch:
         filters: Condition = EVERYTHING,
         explain: bool = False,
         vectors: bool = False,
+        unrelated: float | None = None,
     ) -> list[Found]:
-        lists: dict[str, Any] = {}
+        lists: dict[str, Any] = {}  # dense first: the formula of the fusion counts on it
         if meaning is not None:
             lists["dense"] = meaning.tolist()
         if words is not None and words.indices:
@@ -78,7 +83,8 @@ class QdrantSearch:
         condition = self._condition(filters)
         wanted = limit + SPARE
         deep = max(PREFETCH, wanted)
-        requests = [_fused(lists, condition, wanted, deep) if len(lists) == 2 else _single(lists, condition, wanted)]
+        fused = len(lists) == 2
+        requests = [_fused(lists, condition, wanted, deep, unrelated) if fused else _single(lists, condition, wanted)]
         requests[0].with_vector = vectors
         if explain:
             requests += [_ids_of(name, query, condition, deep) for name, query in lists.items()]
@@ -236,16 +242,32 @@ class QdrantSearch:
             raise IndexUnavailable(f"No answer from {told}: {reason}. Is it running?") from None
 
 
-def _fused(lists: Mapping[str, Any], condition: m.Filter, limit: int, deep: int) -> m.QueryRequest:
+def _fused(
+    lists: Mapping[str, Any], condition: m.Filter, limit: int, deep: int, unrelated: float | None
+) -> m.QueryRequest:
     return m.QueryRequest(
         prefetch=[
             # The filter belongs into each list: applied after the fusion it would leave less than was asked for.
             m.Prefetch(query=query, using=_using(name), filter=condition, limit=deep)
             for name, query in lists.items()
         ],
-        query=m.FusionQuery(fusion=m.Fusion.DBSF),
+        query=_sum(unrelated) if unrelated is not None else m.FusionQuery(fusion=m.Fusion.DBSF),
         limit=limit,
         with_payload=True,
+    )
+
+
+def _sum(unrelated: float) -> m.FormulaQuery:
+    """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
+
+    dense: how far the cosine is above that of unrelated texts, in units of the room there; a point that is not in that
+    list counts as unrelated.  BM25: x / (x + 16).  Constants in ADR 0025.
+    """
+    weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
+    dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])
+    words = m.DivExpression(div=m.DivParams(left="$score[1]", right=m.SumExpression(sum=["$score[1]", BM25_HALF])))
+    return m.FormulaQuery(
+        formula=m.SumExpression(sum=[dense, words]), defaults={"$score[0]": unrelated, "$score[1]": 0.0}
     )
 
 

@@ -10,9 +10,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from workers.adapters.embeddings import EmbeddingBatch
+from workers.adapters.embeddings import EmbeddingBatch, InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.indexing.breaker import Breaker
+from workers.query.relevance import UNRELATED
 from workers.query.values import Vector
 
 MISCONFIGURED_S = 30.0
@@ -39,6 +40,7 @@ class QueryEmbedder:
         self._lock = threading.Lock()
         self._probe = threading.Lock()
         self._reason = ""
+        self._unrelated: float | None = None
 
     def query(self, text: str) -> Vector:
         return self.queries([text])[0]
@@ -57,6 +59,20 @@ class QueryEmbedder:
 
     def passages(self, texts: Sequence[str]) -> list[Vector]:
         return self._ask(texts, "passage") if texts else []
+
+    def unrelated(self) -> float | None:
+        """Return the mean cosine of sentences that have nothing to do with each other; None: not known yet.
+
+        It says where the model's band begins (multilingual-e5-small: 0.79), and is asked for once.
+        """
+        if self._unrelated is None:
+            try:
+                vectors = np.stack(self._ask(UNRELATED, "query"))  # as queries: passages may wait behind a backfill
+            except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused):
+                return None
+            cosines = vectors @ vectors.T
+            self._unrelated = float(cosines[np.triu_indices(len(vectors), 1)].mean())
+        return self._unrelated
 
     def _remember(self, vectors: Mapping[str, Vector]) -> None:
         with self._lock:

@@ -15,7 +15,13 @@ PREVIEW = 160
 
 
 def explained(
-    rank: int, one: Candidate, terms: Terms, filters: Condition, neighbours: Sequence[Found] = ()
+    rank: int,
+    one: Candidate,
+    terms: Terms,
+    filters: Condition,
+    neighbours: Sequence[Found] = (),
+    *,
+    fusion: str = "sum",
 ) -> dict[str, Any]:
     """Return what put a hit where it is: rank and score in each list, words, filters, steps after the fusion."""
     found = one.found
@@ -25,7 +31,7 @@ def explained(
         "rank": rank,
         "score": found.score,
         "final_score": one.score,
-        "fusion": FUSION if len(found.lists) > 1 else None,
+        "fusion": fusion if len(found.lists) > 1 else None,
         "lists": {name: {"rank": place.rank, "score": place.score} for name, place in found.lists.items()},
         "matched": matched,
         "missing": terms.missing(text),
@@ -43,9 +49,6 @@ def explained(
         "embedded": found.payload.get("embedded"),
         "summary": summary(found.lists, matched, one),
     }
-
-
-FUSION = "dbsf"
 
 
 def embedded_text(found: Found) -> str:

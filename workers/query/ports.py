@@ -32,10 +32,12 @@ class SearchIndex(Protocol):
         filters: Condition = EVERYTHING,
         explain: bool = False,
         vectors: bool = False,
+        unrelated: float | None = None,
     ) -> list[Found]:
         """Return the best points, best first, ties by id.
 
         With both vectors their two lists are fused; a point without a dense vector is found by its words alone.
+        ``unrelated`` is the cosine of texts that have nothing to do with each other under this model (None: not known).
 
         Raises:
             VectorRefused: the dense vector does not fit the collection.
@@ -76,6 +78,9 @@ class Embedder(Protocol):
         Raises:
             EmbedderUnavailable, EmbedderMisconfigured, InputRefused
         """
+
+    def unrelated(self) -> float | None:
+        """Return the mean cosine of texts that have nothing to do with each other; None when it cannot be had."""
 
     def passages(self, texts: Sequence[str]) -> list[Vector]:
         """Return the vectors of a few sentences, normalised.

@@ -101,6 +101,7 @@ class Asked:
     terms: Terms
     meaning: Vector | None
     degraded: str | None = None
+    unrelated: float | None = None
 
 
 def search(
@@ -130,17 +131,20 @@ def ask(requests: Sequence[SearchRequest], index: SearchIndex, embedder: Embedde
     terms = [Terms(request.query, languages) for request in requests]
     wanted = [request.query for request in requests if request.mode != "lexical"]
     vectors: dict[str, Vector] = {}
-    degraded = None
+    degraded, unrelated = None, None
     if wanted:
         if not index.has_vectors():
             degraded = NO_VECTORS
         else:
             try:
                 vectors = dict(zip(wanted, embedder.queries(wanted), strict=True))
+                unrelated = embedder.unrelated()
             except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
                 degraded = str(exc)
     return [
-        Asked(words, None) if request.mode == "lexical" else Asked(words, vectors.get(request.query), degraded)
+        Asked(words, None)
+        if request.mode == "lexical"
+        else Asked(words, vectors.get(request.query), degraded, unrelated)
         for request, words in zip(requests, terms, strict=True)
     ]
 
@@ -157,7 +161,7 @@ def _searched(
     if degraded:
         log.info("search.degraded", reason=degraded)
     return SearchResult(
-        hits=tuple(_hit(request, rank, one, asked.terms, neighbours) for rank, one in enumerate(chosen, 1)),
+        hits=tuple(_hit(request, rank, one, asked, neighbours) for rank, one in enumerate(chosen, 1)),
         mode="lexical" if asked.meaning is None else request.mode,
         degraded=degraded,
         took_ms=round((time.monotonic() - started + waited) * 1000, 1),
@@ -178,6 +182,7 @@ def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int
             filters=request.wanted,
             explain=request.explain,
             vectors=request.diversity > 0 and meaning is not None,
+            unrelated=asked.unrelated,
         )
 
     try:
@@ -221,14 +226,15 @@ def _hit(
     request: SearchRequest,
     rank: int,
     one: Candidate,
-    terms: Terms,
+    asked: Asked,
     neighbours: Mapping[str, Sequence[Found]] | None,
 ) -> Hit:
     beside = (neighbours or {}).get(one.found.id, ())
+    fusion = "sum" if asked.unrelated is not None else "dbsf"
     return Hit(
         one.found,
-        terms.highlights(one.found.content),
-        explained(rank, one, terms, request.wanted, beside) if request.explain else None,
+        asked.terms.highlights(one.found.content),
+        explained(rank, one, asked.terms, request.wanted, beside, fusion=fusion) if request.explain else None,
         one.duplicates,
         [other for other in beside if abs(other.chunk_index - one.found.chunk_index) <= request.neighbours]
         if request.neighbours
