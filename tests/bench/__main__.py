@@ -9,6 +9,7 @@ BENCHMARKS = {
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
+    "retrieval": "BM25 variants and fusions on collections with known answers",
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
 }
 
