@@ -99,6 +99,30 @@ def test_bad_files_end_with_a_reason_and_do_not_hold_up_the_others(stack):
     assert all(found[p]["reason"] for p in ("broken.pdf", "broken.docx", "blank.txt", "picture.png"))
 
 
+def test_own_metadata_filters_and_a_missing_document_is_explained(stack):
+    docs = stack.docs[0]
+    for name, kind, date in (("old", "decree", "1999-05-01"), ("new", "law", "2019-05-01")):
+        (docs / f"{name}-water.md").write_text(f"# Water\n\nThe {name} rules on water and wells.\n")
+        (docs / f"{name}-water.md.meta.json").write_text(f'{{"kind": "{kind}", "date": "{date}"}}')
+    stack.wait_for(lambda: {"old-water.md", "new-water.md"} <= set(stack.paths("rules on water")), 20)
+    stack.wait_converged()
+
+    done = upwell(stack, "search", "rules on water", "--filter", "date>=2015", "--facet", "kind", "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "new-water.md" in done.stdout
+    assert "old-water.md" not in done.stdout
+    assert "kind: law (1)" in done.stdout
+    assert "It has the words rules, water" in done.stdout
+
+    done = upwell(stack, "explain", "old-water.md", "rules on water", "--filter", "date>=2015")
+    assert done.returncode == 0, done.stderr
+    assert "A filter keeps it away: date >= 2015." in done.stdout
+    assert "1999-05-01" in done.stdout
+
+    (docs / "old-water.md.meta.json").write_text('{"kind": "decree", "date": "2020-01-01"}')
+    stack.wait_for(lambda: "old-water.md" in stack.paths("rules on water", filters={"date": {"gte": 2020}}), 20)
+
+
 def test_an_ignored_file_is_not_found_and_why_names_the_rule(stack):
     docs = stack.docs[0]
     (docs / ".upwellignore").write_text("secret-*.txt\n")

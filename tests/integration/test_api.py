@@ -39,6 +39,14 @@ def search(request):
         return {{"error": {{"class": "IndexUnavailable", "message": "No answer from Qdrant."}}}}
     return {{"hits": [], "mode": request["mode"], "took_ms": 1.0, "asked": request}}
 
+@app.task(name="query.search_batch", ignore_result=False, acks_late=False)
+def search_batch(request):
+    return {{"results": [search(each) for each in request["searches"]]}}
+
+@app.task(name="query.explain", ignore_result=False, acks_late=False)
+def explain(request):
+    return {{"verdict": "not_indexed", "summary": "None of its text is in the index.", "asked": request}}
+
 @app.task(name="query.answer", ignore_result=False, acks_late=False)
 def answer(request, stream=None):
     done = {{"answer": "Yes. [1]", "citations": [], "grounded": True, "refused": False, "hits": [], "took_ms": 1.0}}
@@ -122,7 +130,27 @@ def test_a_search_reaches_the_query_worker_and_its_answer_comes_back(client, ans
     assert answer.status_code == 200
     assert answer.json()["asked"] == {
         "query": "boiler", "limit": 3, "mode": "hybrid", "filters": {"filetype": "text/plain"}, "explain": False,
+        "collapse": True, "neighbours": 0, "diversity": 0, "rerank": True,
     }  # fmt: skip
+
+
+def test_several_searches_are_answered_in_their_order(client, answerer):
+    searches = [{"query": "one"}, {"query": "two", "recency": {"weight": 1}}]
+    results = client.post("/v1/search/batch", json={"searches": searches}).json()["results"]
+
+    assert [result["asked"]["query"] for result in results] == ["one", "two"]
+    assert results[1]["asked"]["recency"] == {"field": "modified", "half_life_days": 365, "weight": 1}
+    assert client.post("/v1/search/batch", json={"searches": searches * 17}).status_code == 422
+
+
+def test_a_missing_document_is_explained_with_its_state(client, answerer, engine, tmp_path):
+    [key] = seen(engine, tmp_path, "a.md", state=State.PARKED)
+    told = client.post(f"/v1/documents/{key}/explain", json={"query": "boiler"}).json()
+
+    assert told["asked"]["doc_id"] == told["document"]["id"] == key
+    assert told["summary"] == "None of its text is in the index: it is parked. It is damaged."
+    nobody = "00000000-0000-5000-8000-000000000000"
+    assert client.post(f"/v1/documents/{nobody}/explain", json={"query": "boiler"}).status_code == 404
 
 
 def test_many_searches_at_once_each_get_their_own_answer(client, answerer):

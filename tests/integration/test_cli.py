@@ -83,7 +83,10 @@ def documents(api: HTTPServer, *found: dict[str, Any]) -> None:
 HIT = {
     "id": "p", "doc_id": ID, "score": 0.75, "content": "The boiler code\nis 4711.",
     "metadata": {"path": "house.md", "source": "inbox", "page": 3, "heading": "House › Cellar"},
-    "highlights": [], "explain": {"bm25": 1},
+    "highlights": [], "explain": {
+        "summary": "It has the words boiler.", "lists": {"bm25": {"rank": 1, "score": 9.5}}, "fusion": None,
+        "missing": ["cellar"], "filters": ["source = inbox"], "chunk": 4, "page": 3, "version": "abcdef",
+    },
 }  # fmt: skip
 
 
@@ -110,7 +113,13 @@ def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, 
         "   House › Cellar",
         "   The boiler code is 4711.",
     ]
-    assert "bm25" in done.out
+    assert done.out.splitlines()[3:] == [
+        "   > It has the words boiler.",
+        "   > by words: number 1, score 9.500",
+        "   > words that it does not have: cellar",
+        "   > passes: source = inbox",
+        "   > chunk 4, page 3, version abcdef",
+    ]
     assert done.err == ""
 
 
