@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from producers import uploads
 from producers.uploads import StorageFull, UploadStore, UploadTooLarge
@@ -81,6 +82,31 @@ def test_a_ledger_that_fails_leaves_no_promise(store, engine, tmp_path, monkeypa
     with pytest.raises(ZeroDivisionError):
         store.put([b"x"], filename="a.txt")
     assert store._hints.looked == []
+
+
+def test_a_ledger_whose_disk_is_full_promises_nothing_and_takes_uploads_again_when_there_is_room(store, engine):
+    limit = {"pages": 0}
+
+    @event.listens_for(engine, "begin")
+    def limited(connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {limit['pages'] or 1 << 30}")
+
+    store.put([b"x"], filename="first.txt")
+    with engine.connect() as connection:
+        limit["pages"] = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def fill() -> None:
+        for number in range(1000):
+            store.put([b"y" * number], filename=f"{number}.txt", metadata={"note": "z" * 500})
+
+    with pytest.raises(OperationalError, match="full"):
+        fill()
+    with engine.connect() as connection:
+        recorded = connection.scalars(select(documents.c.id)).all()
+    assert set(store._hints.looked) == set(recorded)
+
+    limit["pages"] = 0
+    assert store.put([b"at last"], filename="last.txt").created
 
 
 def test_a_removed_upload_is_wanted_no_more_and_its_bytes_are_gone(store, engine, tmp_path):
