@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from uuid import uuid4
 
@@ -218,3 +220,34 @@ def test_nothing_is_sent_about_what_is_sent(broker, prefix, hints):
     assert {key for key in keys if not key.startswith("_kombu.binding")} == {"live"}
     [raw] = broker.lrange(f"{prefix}{Queue.LIVE}", 0, 0)
     assert json.loads(raw)["headers"]["ignore_result"] is True
+
+
+WORKER = """
+import sys
+from workers.contract.broker import make_celery
+app = make_celery(sys.argv[1], sys.argv[2], "worker")
+@app.task(name="index.reconcile")
+def look(raw):
+    sys.__stdout__.write("taken\\n")
+    sys.__stdout__.flush()
+app.worker_main(["worker", "--pool=threads", "--queues=live", "--without-gossip", "--without-mingle", "-l", "error"])
+"""
+
+
+def test_a_worker_listens_to_its_queues_and_to_nothing_that_it_would_have_to_wait_for(
+    valkey_url, broker, prefix, hints
+):
+    """A subscription is read inside the consumer's loop without a timeout; half a message there stops everything."""
+    command = [sys.executable, "-c", WORKER, valkey_url, prefix]
+    before = {client["id"] for client in broker.client_list()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
+        try:
+            hints.look(KEYS[:1])
+            assert worker.stdout is not None
+            assert b"taken\n" in iter(worker.stdout.readline, b"")
+            theirs = [client for client in broker.client_list() if client["id"] not in before]
+        finally:
+            worker.kill()
+
+    assert theirs
+    assert {(client["sub"], client["psub"]) for client in theirs} == {("0", "0")}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import kombu.exceptions
 import redis
@@ -12,6 +13,7 @@ from celery import Celery
 from kombu.entity import Queue as KombuQueue
 
 from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, encode, route
+from workers.contract.settings import BrokerSettings
 
 log = structlog.get_logger()
 
@@ -70,6 +72,9 @@ def make_celery(
         worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
         worker_enable_soft_shutdown_on_idle=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Nobody asks over it, and its subscription is read without a timeout inside the consumer's loop: a reply that
+        # breaks off after its first bytes would stop the worker for ever.
+        worker_enable_remote_control=False,
         worker_send_task_events=False,
         task_send_sent_event=False,
         worker_eta_task_limit=100,
@@ -77,6 +82,17 @@ def make_celery(
         enable_utc=True,
     )
     return app
+
+
+def messages_waiting(settings: BrokerSettings, queues: Sequence[Queue]) -> int:
+    """Return how many messages wait in ``queues``.
+
+    Raises:
+        redis.RedisError: the broker does not answer within 3 s.
+    """
+    url = settings.broker_url.get_secret_value()
+    with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2) as client:
+        return sum(int(cast(int, client.llen(f"{settings.key_prefix}{queue}"))) for queue in queues)
 
 
 def eviction_policy(client: redis.Redis) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Any
+import threading
+import time
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -15,8 +17,12 @@ from workers.contract.messages import Queue
 from workers.errors import Transient, WorkerError
 from workers.indexing.settings import IndexWorkerSettings
 
+if TYPE_CHECKING:
+    from workers.indexing.stall import Stall
+
 log = structlog.get_logger()
 
+STALL_LOOK_S = 5.0
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: a server is away; starting again later makes sense
 EXIT_CONFIG = 78  # EX_CONFIG: starting again changes nothing
 
@@ -45,20 +51,23 @@ def run() -> None:
 
 
 def _serve(settings: IndexWorkerSettings) -> None:
-    from workers.contract.broker import Hints, make_celery
+    from workers.contract.broker import Hints, make_celery, messages_waiting
     from workers.indexing.ledger import RECIPE_FACT
+    from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
 
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
     worker, parser = build(settings, engine, Hints(app))
-    register(app, worker)
+    stall = Stall(lambda: messages_waiting(settings, (Queue.LIVE, Queue.BULK, Queue.EMBED)))
+    register(app, worker, stall)
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
     worker.leases.start()
     queues = ",".join((Queue.LIVE, Queue.BULK, Queue.EMBED))
     name = f"index@{socket.gethostname()}-{os.getpid()}"
     log.info("worker.ready", collection=worker.pipeline.collection, model=worker.pipeline.space.model)
     worker.hints.embed()  # whatever an earlier process left pending
+    threading.Thread(target=_end_when_stuck, args=(stall,), name="stall", daemon=True).start()
     try:
         app.worker_main(
             [
@@ -77,6 +86,18 @@ def _serve(settings: IndexWorkerSettings) -> None:
         worker.leases.stop()
         parser.close()
         intake.leave(engine, "index-worker")
+
+
+def _end_when_stuck(stall: Stall) -> None:
+    """End the process when it takes no more messages: whoever started it starts it again.
+
+    Without ceremony, because what is stuck is the thread that would stop in order.  Nobody is at work here, and the
+    ledger has what waits.
+    """
+    while not stall.stuck():
+        time.sleep(STALL_LOOK_S)
+    log.error("worker.stuck", reason="messages wait, and the broker hands none of them over; starting again")
+    os._exit(EXIT_UNAVAILABLE)
 
 
 def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, Any]:

@@ -15,25 +15,28 @@ from workers.contract.messages import (
     MessageRejected,
     decode,
 )
+from workers.indexing.stall import Stall
 from workers.indexing.worker import IndexWorker
 
 log = structlog.get_logger()
 
 
-def register(app: Celery, worker: IndexWorker) -> None:
+def register(app: Celery, worker: IndexWorker, stall: Stall) -> None:
     """Give ``app`` its tasks.  What finally fails is in the ledger; the broker never retries for us."""
 
     @app.task(name=TASK_RECONCILE)  # type: ignore[untyped-decorator]
     def reconcile_document(raw: Any) -> None:
-        message = _decoded(raw)
-        if isinstance(message, LookAtDocument):
-            worker.look(str(message.document_id))
+        with stall.working():
+            message = _decoded(raw)
+            if isinstance(message, LookAtDocument):
+                worker.look(str(message.document_id))
 
     @app.task(name=TASK_EMBED)  # type: ignore[untyped-decorator]
     def embed_pending(raw: Any) -> None:
-        message = _decoded(raw)
-        if isinstance(message, EmbeddingsPending):
-            worker.embed()
+        with stall.working():
+            message = _decoded(raw)
+            if isinstance(message, EmbeddingsPending):
+                worker.embed()
 
 
 def _decoded(raw: Any) -> LookAtDocument | EmbeddingsPending | None:
