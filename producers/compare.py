@@ -6,14 +6,14 @@ made and nothing is called.
 
 from __future__ import annotations
 
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from stat import S_ISREG
 
 from producers.brake import Gone
 from producers.scan import Found, Scanned
-from workers.contract.intake import Remembered
+from workers.contract.intake import Remembered, RememberedRow
 from workers.contract.states import State
 
 SAMPLES = 100  # every scan looks again at one in so many unchanged files
@@ -29,7 +29,7 @@ class News:
 
 
 def compare(
-    known: Iterable[Remembered],
+    known: Iterable[RememberedRow],
     found: Iterable[Found | None],
     scanned: Scanned,
     there: Callable[[bytes], bool],
@@ -44,53 +44,51 @@ def compare(
     rows = iter(known)
     row = next(rows, None)
     last: str | None = None
-    unchanged = 0
+    run = 0
     for seen in found:
         if seen is None:
             yield None
             continue
-        path = seen.path
-        while row is not None and row.path < path:
-            if row.path != last:
-                yield missing(row)
+        path, name = seen.path, seen.name
+        while row is not None and row[0] < path:
+            if row[0] != last:
+                yield missing(Remembered._make(row))
             row = next(rows, None)
         if path == last:
             scanned.twins.append(path)
             continue
-        before = row if row is not None and row.path == path else None
-        if before is not None and before.raw_path != seen.raw and there(before.raw_path):
-            scanned.twins.append(path)  # the name that is known stays the document: nothing flaps
-            continue
-        last = path
-        if before is None or not _unchanged(before, seen):
-            news = _news(before, seen)
-            if news is not None:
-                yield news
+        raw = name.encode() if name.isascii() else seen.raw
+        unchanged = False
+        if row is not None and row[0] == path:
+            _, known_raw, size, mtime_ns, inode, wanted, state, reason = row
+            if known_raw != raw and there(known_raw):
+                scanned.twins.append(path)  # the name that is known stays the document: nothing flaps
                 continue
-        elif sample is not None and zlib.crc32(seen.raw) % SAMPLES == sample:
+            unchanged = (
+                size == seen.size
+                and mtime_ns == seen.mtime_ns
+                and inode == seen.inode
+                and wanted == "present"
+                and reason is None
+                and state != "held"
+                and seen.verdict is None
+                and S_ISREG(seen.mode)
+            )
+        last = path
+        if not unchanged:
+            before = Remembered._make(row) if row is not None and row[0] == path else None
+            if (news := _news(before, seen)) is not None:
+                yield news
+        elif sample is not None and zlib.crc32(raw) % SAMPLES == sample:
             yield News(seen, touched=True)
-            continue
-        unchanged += 1
-        if unchanged % BREATH == 0:
-            yield None
+        else:
+            run += 1
+            if run % BREATH == 0:
+                yield None
     while row is not None:
-        if row.path != last:
-            yield missing(row)
+        if row[0] != last:
+            yield missing(Remembered._make(row))
         row = next(rows, None)
-
-
-def _unchanged(before: Remembered, seen: Found) -> bool:
-    """The question asked of every file of every scan."""
-    return (
-        before.size == seen.size
-        and before.mtime_ns == seen.mtime_ns
-        and before.inode == seen.inode
-        and before.wanted == "present"
-        and before.reason is None
-        and before.state != "held"
-        and seen.verdict is None
-        and stat.S_ISREG(seen.mode)
-    )
 
 
 def _news(before: Remembered | None, seen: Found) -> News | None:

@@ -133,7 +133,8 @@ class _Folder:
 
 
 _Entry = tuple[str, str, Found | _Folder]  # sort key, name, what it is
-_order = itemgetter(0, 1)
+_first = itemgetter(0)
+_first_and_second = itemgetter(0, 1)
 
 
 def walk(root: Path, below: bytes, rules: IgnoreRules, scanned: Scanned) -> Iterator[Found | None]:
@@ -162,10 +163,14 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
     sidecars: dict[str, os.stat_result] = {}
     prefix = folder.path + "/" if folder.path else ""
     ruled = rules.has_rules(folder.path)
+    plainly = len(folder.names) == 1
     for within in folder.names:
         inside = within + "/" if within else ""
         for number, (name, seen) in enumerate(_entries(os.path.join(base, within), folder.path, scanned), 1):
-            shown = name if name.isascii() else normal_path(os.fsencode(name))
+            if name.isascii():
+                shown = name
+            else:
+                shown, plainly = normal_path(os.fsencode(name)), False
             path = prefix + shown
             if seen is None:
                 if shown in folders:
@@ -173,13 +178,11 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
                 elif not rules.explain_entry(path, is_dir=True).ignored:
                     folders[shown] = _Folder(path, [inside + name])
                 continue
-            if shown.endswith(SUFFIX):
-                if stat.S_ISREG(seen.st_mode):
-                    sidecars[shown.removesuffix(SUFFIX)] = seen
-                continue
             verdict = None
             if ruled or not plain(shown):
-                if shown == IGNORE_FILE or path == MARKER:
+                if shown.endswith(SUFFIX) and stat.S_ISREG(seen.st_mode):
+                    sidecars[shown.removesuffix(SUFFIX)] = seen
+                if shown.endswith(SUFFIX) or shown == IGNORE_FILE or path == MARKER:
                     continue
                 found = rules.explain_entry(path, is_dir=False)
                 if found.ignored and found.by_default:
@@ -197,7 +200,8 @@ def _listed(base: str, folder: _Folder, rules: IgnoreRules, scanned: Scanned) ->
     scanned.files += len(listed)
     # Everything below the directory "a" comes after the file "a.txt", because "." sorts before "/".
     listed += [(shown + "/", "", found) for shown, found in folders.items()]
-    listed.sort(key=_order)
+    # Without names that have several forms no two keys are the same.
+    listed.sort(key=_first if plainly else _first_and_second)
     return listed
 
 

@@ -163,7 +163,7 @@ class Scanner:
         folder, name = self._folder, self._folder.root.name
         batch: list[Observation] = []
         gone: list[Gone] = []
-        known = intake.remembered(folder.engine, name, normal_path(below))
+        known = intake.remembered_rows(folder.engine, name, normal_path(below))
         found = walk(folder.root.path, below, folder.rules, scanned)
         for each in compare(known, found, scanned, folder.there, sample=sample):
             if isinstance(each, News):

@@ -2,6 +2,7 @@
 
 python -m tests.bench folders rename [FILES]     a directory is renamed (default 1,000 files)
 python -m tests.bench folders restart [FILES]    a second start over unchanged files (default 20,000), beside find
+python -m tests.bench folders scan [FILES]       only the scan of unchanged files, beside find, without a stack
 python -m tests.bench folders unmount            an empty folder over the root, and the root again
 python -m tests.bench folders hint [SAVES]       close() of a saved file to its hint, with nothing behind the watcher
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ def main(args: list[str]) -> int:
     benchmarks: dict[str, Callable[..., None]] = {
         "rename": rename,
         "restart": restart,
+        "scan": scan,
         "unmount": unmount,
         "hint": hint,
     }
@@ -64,15 +68,13 @@ def rename(home: Path, files: int = 1000) -> None:
         before = endpoint.counters.requests
         (docs / "old").rename(docs / "new")
         began = time.perf_counter()
-        stack.wait_for(lambda: _points_below(stack, "new/") == files and _points_below(stack, "old/") == 0, 300, 0.2)
-        moved = time.perf_counter() - began
-        stack.wait_converged(files)
-        settled = time.perf_counter() - began
+        stack.wait_for(lambda: stack.status()["documents"] == {"ready": files, "deleted": files}, 300, 0.5)
+        took = time.perf_counter() - began
         found = sum(f"new/{_name(n)}" in stack.paths(f"word{n}", mode="lexical") for n in range(0, files, files // 50))
         new, old = _points_below(stack, "new/"), _points_below(stack, "old/")
         print(f"files {files}   points under the new name {new}, under the old one {old}")
         print(f"searches that find their file under its new name: {found} of {len(range(0, files, files // 50))}")
-        print(f"in Qdrant after {moved:.1f} s, everything final after {settled:.1f} s")
+        print(f"all ready under the new name and deleted under the old one after {took:.1f} s")
         print(f"embedding requests {endpoint.counters.requests - before}   alarm {_alarm(stack)}")
 
 
@@ -105,14 +107,17 @@ def restart(home: Path, files: int = 20_000) -> None:
             f" {endpoint.counters.paid_texts - texts} texts (the start asks the endpoint for its dimensions)"
         )
         stack.stop()
-    scan, find = _beside_find(docs, stack.data)
-    print(f"scan {_told(scan)}")
-    print(f"find {_told(find)}")
-    print(f"ratio of the medians {statistics.median(scan) / statistics.median(find):.2f}")
+    _beside_find(docs, stack.data)
 
 
-def _beside_find(docs: Path, data: Path) -> tuple[list[float], list[float]]:
-    """Return the seconds of scans and of finds over the same tree, in turn, warm."""
+def scan(home: Path, files: int = 20_000) -> None:
+    """The same over a ledger that only the watcher has filled."""
+    _fill(home / "docs", files)
+    _beside_find(home / "docs", home)
+
+
+def _beside_find(docs: Path, data: Path) -> None:
+    """Print the seconds of scans and of finds over the same tree, in turn, warm; the first of each does not count."""
     engine = schema.open_ledger(f"sqlite:///{data / 'ledger.db'}")
     root = Root("docs", docs)
     follower = Follower(root, WatcherSettings(), engine, lambda *_: None, lambda *_: None)
@@ -120,16 +125,21 @@ def _beside_find(docs: Path, data: Path) -> tuple[list[float], list[float]]:
     scans, finds = [], []
     assert follower.folder.begin()
     for _ in range(ROUNDS + 1):
-        scans.append(_timed(lambda: _scan(follower, engine)))
+        scans.append(_timed(lambda: _scan(follower)))
         finds.append(_timed(lambda: subprocess.run(find, check=True, stdout=subprocess.DEVNULL)))
     engine.dispose()
-    return scans[1:], finds[1:]
+    print(f"scan (first {scans[0].wall:.2f} s)   {_told(scans[1:])}")
+    print(f"find   {_told(finds[1:])}")
+    pairs = [scan.wall / find.wall for scan, find in zip(scans[1:], finds[1:], strict=True)]
+    print(
+        f"scan / find in turn: median {statistics.median(pairs):.2f}   best {min(pairs):.2f}   worst {max(pairs):.2f}"
+    )
+    print(f"ratio of processor time: {_cpu(scans) / _cpu(finds):.2f}")
 
 
-def _scan(follower: Follower, engine: Any) -> None:
-    before = _scanned_at(engine)
+def _scan(follower: Follower) -> None:
     follower.scanner.need()
-    while _scanned_at(engine) == before:
+    while follower.scanner.needed:
         follower.scanner.advance()
 
 
@@ -292,11 +302,24 @@ def _upwell(stack: Stack, *words: str) -> str:
     return done.stdout
 
 
-def _timed(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class _Cost:
+    """Seconds by the wall clock, and of processor time (children included)."""
+
+    wall: float
+    cpu: float
+
+
+def _timed(call: Callable[[], Any]) -> _Cost:
+    began, before = time.perf_counter(), sum(os.times()[:4])
     call()
-    return time.perf_counter() - began
+    return _Cost(time.perf_counter() - began, sum(os.times()[:4]) - before)
 
 
-def _told(values: list[float]) -> str:
-    return f"median {statistics.median(values):.3f} s   best {min(values):.3f} s   worst {max(values):.3f} s"
+def _cpu(costs: list[_Cost]) -> float:
+    return sum(cost.cpu for cost in costs[1:])
+
+
+def _told(costs: list[_Cost]) -> str:
+    walls = [cost.wall for cost in costs]
+    return f"median {statistics.median(walls):.3f} s   best {min(walls):.3f} s   worst {max(walls):.3f} s"

@@ -227,6 +227,25 @@ def test_a_directory_that_may_not_be_listed_is_unknown_and_not_empty():
         assert [found.path for found in scan.walk(Path(home), b"", rules, scan.Scanned())] == ["closed/a.txt"]
 
 
+def test_a_directory_that_could_not_be_read_is_picked_up_when_it_can_be(following, monkeypatch):
+    monkeypatch.setattr("producers.scanner.UNREADABLE_S", 0.3)
+    (following.root / "closed").mkdir()
+    (following.root / "closed" / "a.txt").write_text("x")
+    opened = os.open
+
+    def closed(path, *words, **options):
+        if os.fsencode(path).endswith(b"/closed"):
+            raise PermissionError(errno.EACCES, "no")
+        return opened(path, *words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scan.os, "open", closed)
+        following.start()
+        assert following.wanted() == set()
+
+    following.until(lambda: following.wanted() == {"closed/a.txt"})
+
+
 # ---------------------------------------------------------------------------- the root
 
 
@@ -436,6 +455,36 @@ def test_a_watcher_that_was_killed_finds_what_changed_meanwhile_and_needs_no_bro
     (docs / "new.txt").write_text("new")
     follow_until({"edited.txt": ("present", 18), "deleted.txt": ("absent", 1), "new.txt": ("present", 3)})
     engine.dispose()
+
+
+FEW_WATCHES = """
+import sys
+from pathlib import Path
+Path("/proc/sys/user/max_inotify_watches").write_text("6")
+from tests.support.following import Following
+following = Following(Path(sys.argv[1]), polling_interval=0.5)
+for number in range(10):
+    (following.root / str(number)).mkdir()
+following.start()
+following.until(following.alarm)
+print(following.alarm())
+for number in range(10):
+    (following.root / str(number) / "a.txt").write_text("x")
+following.until(lambda: len(following.wanted()) == 10)
+print("all ten are found")
+following.close()
+"""
+
+
+def test_a_real_limit_of_watches_is_lived_with(tmp_path):
+    """In a user namespace of its own, which has a limit of its own."""
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FEW_WATCHES, str(tmp_path)]
+
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert "5 folders in it got no watch" in done.stdout
+    assert "all ten are found" in done.stdout
 
 
 UNMOUNT = """

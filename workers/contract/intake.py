@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Engine, bindparam, collate, delete, func, insert, select, update
+from sqlalchemy import Engine, bindparam, collate, delete, func, insert, select, type_coerce, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.types import NullType
 
 from workers.contract import schema
 from workers.contract.identity import document_id, normal_path
@@ -236,11 +237,12 @@ def _first_sight(key: str, seen: Observation, now: float) -> _Change | None:
     )
 
 
-class Remembered(NamedTuple):
-    """What the ledger remembers of one path: what a scan compares with what is there.
+RememberedRow = tuple[str, bytes, int | None, int | None, int | None, str, str, str | None]
+"""`Remembered` as the database gives it."""
 
-    A row as the database gives it, because a scan of unchanged files makes one for each and nothing else.
-    """
+
+class Remembered(NamedTuple):
+    """What the ledger remembers of one path."""
 
     path: str
     raw_path: bytes
@@ -264,8 +266,13 @@ class Remembered(NamedTuple):
         return Stat(self.size, self.mtime_ns, self.inode)
 
 
-def remembered(engine: Engine, source: str, below: str = "", *, page: int = 2000) -> Iterator[Remembered]:
-    """Yield every document of ``source`` at or below the path ``below``, in the order of their paths' code points.
+def remembered(engine: Engine, source: str, below: str = "") -> Iterator[Remembered]:
+    """Yield every document of ``source`` at or below the path ``below``, in the order of their paths' code points."""
+    return map(Remembered._make, remembered_rows(engine, source, below))
+
+
+def remembered_rows(engine: Engine, source: str, below: str = "", *, page: int = 2000) -> Iterator[RememberedRow]:
+    """Yield the same as plain rows, because a scan reads one for every unchanged file and does nothing else with it.
 
     In pages, each a short read of its own: a scan that takes minutes holds up nobody.
     """
@@ -273,7 +280,7 @@ def remembered(engine: Engine, source: str, below: str = "", *, page: int = 2000
     path = collate(documents.c.path, "C") if engine.dialect.name == "postgresql" else documents.c.path
     columns = (
         documents.c.path,
-        documents.c.raw_path,
+        type_coerce(documents.c.raw_path, NullType()),  # bytes as the driver gives them, not copied once more
         documents.c.seen_size,
         documents.c.seen_mtime_ns,
         documents.c.seen_inode,
@@ -285,18 +292,18 @@ def remembered(engine: Engine, source: str, below: str = "", *, page: int = 2000
     after = ""
     if below:
         with schema.reading(engine).connect() as connection:
-            here = connection.execute(mine.where(path == below)).all()
-        yield from map(Remembered._make, here)
+            here = connection.execute(mine.where(path == below)).tuples().all()
+        yield from here
         after = below + "/"
         # A range, not LIKE: names may hold % and _, and a range uses the index. "0" follows "/".
         mine = mine.where(path < below + "0")
     while True:
         with schema.reading(engine).connect() as connection:
-            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).all()
-        yield from map(Remembered._make, rows)
+            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).tuples().all()
+        yield from map(tuple, rows)
         if len(rows) < page:
             return
-        after = rows[-1].path
+        after = rows[-1][0]
 
 
 def count_present(engine: Engine, source: str) -> int:
