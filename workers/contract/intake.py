@@ -292,14 +292,14 @@ def remembered_rows(engine: Engine, source: str, below: str = "", *, page: int =
     after = ""
     if below:
         with schema.reading(engine).connect() as connection:
-            here = connection.execute(mine.where(path == below)).tuples().all()
+            here = connection.execute(mine.where(path == below)).all()
         yield from here
         after = below + "/"
         # A range, not LIKE: names may hold % and _, and a range uses the index. "0" follows "/".
         mine = mine.where(path < below + "0")
     while True:
         with schema.reading(engine).connect() as connection:
-            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).tuples().all()
+            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).all()
         yield from map(tuple, rows)
         if len(rows) < page:
             return
