@@ -1,6 +1,7 @@
 """Watched folders at size, in a running stack beside an embedding endpoint that counts.
 
 python -m tests.bench folders rename [FILES]     a directory is renamed (default 1,000 files)
+python -m tests.bench folders move [FILES]       the same with nothing behind the watcher: until the ledger has it
 python -m tests.bench folders restart [FILES]    a second start over unchanged files (default 20,000), beside find
 python -m tests.bench folders scan [FILES]       only the scan of unchanged files, beside find, without a stack
 python -m tests.bench folders unmount            an empty folder over the root, and the root again
@@ -23,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from producers.follow import Follower
 from producers.roots import Root
 from producers.settings import WatcherSettings
 from producers.watch import Watcher
 from tests.support.endpoint import Endpoint
+from tests.support.following import Following
 from tests.support.stack import ROOT, Stack, environment
 from workers.contract import schema
 from workers.contract.schema import documents, sources
@@ -41,6 +43,7 @@ def main(args: list[str]) -> int:
     """Run the one that is named."""
     benchmarks: dict[str, Callable[..., None]] = {
         "rename": rename,
+        "move": move,
         "restart": restart,
         "scan": scan,
         "unmount": unmount,
@@ -76,6 +79,26 @@ def rename(home: Path, files: int = 1000) -> None:
         print(f"searches that find their file under its new name: {found} of {len(range(0, files, files // 50))}")
         print(f"all ready under the new name and deleted under the old one after {took:.1f} s")
         print(f"embedding requests {endpoint.counters.requests - before}   alarm {_alarm(stack)}")
+
+
+def move(home: Path, files: int = 1000) -> None:
+    """The watcher's part of a rename, to and fro."""
+    following = Following(home, brake_count=50)
+    _fill(following.root / "old", files)
+    following.start()
+    columns, took = documents.c, []
+    for here, there in [("old", "new"), ("new", "old")] * 3:
+        (following.root / here).rename(following.root / there)
+        began = time.perf_counter()
+        query = select(func.count()).where(columns.path.like(f"{there}/%"), columns.wanted == "present")
+        gone = select(func.count()).where(columns.path.like(f"{here}/%"), columns.wanted == "present")
+        with schema.reading(following.engine).connect() as connection:
+            while connection.scalar(query) != files or connection.scalar(gone) != 0:
+                connection.rollback()  # or it would go on seeing the same
+                time.sleep(0.01)
+        took.append(_Cost(time.perf_counter() - began, 0.0))
+    print(f"{files} files, new names known and old ones absent after {_told(took)}   alarm {following.alarm() or None}")
+    following.close()
 
 
 # ---------------------------------------------------------------------------- second start
