@@ -167,6 +167,21 @@ def test_open_document_rich_text_and_books(tmp_path, kind):
     assert SENTENCE in whole(parse(tmp_path, f"a.{kind}", pandoc(tmp_path, kind)))
 
 
+def test_rich_text_tells_its_title_author_and_day(tmp_path):
+    made = (
+        rb"{\rtf1\ansi\ansicpg1252{\info{\title Gr\'fc\u223?e}{\author Ada}{\creatim\yr2024\mo5\dy6\hr1}}"
+        + b"\\pard " + SENTENCE.encode() + b"\\par}"
+    )  # fmt: skip
+
+    facts = parse(tmp_path, "a.rtf", made).metadata
+
+    assert (facts.title, facts.author, facts.created) == ("Grüße", "Ada", "2024-05-06")
+
+
+def test_an_open_document_tells_its_title(tmp_path):
+    assert parse(tmp_path, "a.odt", pandoc(tmp_path, "odt")).metadata.title == "Made"
+
+
 def test_mail_has_subject_people_date_and_body(tmp_path):
     message = email.message.EmailMessage()
     message["Subject"], message["From"], message["To"] = "Boiler", "ada@example.org", "bob@example.org"

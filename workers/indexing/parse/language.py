@@ -45,7 +45,7 @@ def iso639(code: str | None) -> str | None:
 def language_of(elements: Sequence[Element]) -> str | None:
     """Return the ISO 639-1 code of the language, or None when there is too little text or the guess is unsure."""
     sample = _sample(elements)
-    letters = sum(letter.isalpha() for letter in sample)
+    letters = sum(map(str.isalpha, sample))
     if letters < LEAST and len(_DENSE.findall(sample)) < LEAST_DENSE:
         return None
     labels, scores = _model().predict(sample, k=1)

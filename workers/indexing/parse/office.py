@@ -12,7 +12,9 @@ from io import BytesIO
 from typing import Any
 
 from workers.indexing.parse.archive import Archive
-from workers.indexing.parse.ooxml import core_properties
+from workers.indexing.parse.dates import iso
+from workers.indexing.parse.language import iso639
+from workers.indexing.parse.ooxml import attribute, core_properties, local, part
 from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
 
 KINDS: dict[str, ElementKind] = {
@@ -60,7 +62,7 @@ def read_odt(data: bytes, _name: str) -> Parsed:
     seam()
     from unstructured.partition.odt import partition_odt
 
-    return Parsed(_elements(partition_odt(file=BytesIO(data))), DocumentMetadata())
+    return Parsed(_elements(partition_odt(file=BytesIO(data))), _odf_facts(Archive(data)))
 
 
 def read_rtf(data: bytes, _name: str) -> Parsed:
@@ -68,7 +70,7 @@ def read_rtf(data: bytes, _name: str) -> Parsed:
     seam()
     from unstructured.partition.rtf import partition_rtf
 
-    return Parsed(_elements(partition_rtf(file=BytesIO(data))), DocumentMetadata())
+    return Parsed(_elements(partition_rtf(file=BytesIO(data))), _rtf_facts(data[:20_000]))
 
 
 def _elements(found: Any) -> tuple[Element, ...]:
@@ -93,3 +95,54 @@ def _rows(table: str) -> str:
         if any(cells):
             rows.append(" | ".join(cells))
     return "\n".join(rows)
+
+
+def _odf_facts(archive: Archive) -> DocumentMetadata:
+    """Read meta.xml (OpenDocument 1.3 part 3, section 4)."""
+    root = part(archive, "meta.xml")
+    found: dict[str, str] = {}
+    for node in root.iter() if root is not None else ():
+        if len(node) == 0 and (node.text or "").strip():
+            found.setdefault(local(node), node.text.strip())
+        elif local(node) == "document-statistic":
+            found["pages"] = attribute(node, "page-count") or ""
+    pages = found.get("pages", "")
+    return DocumentMetadata(
+        title=found.get("title"),
+        author=found.get("initial-creator") or found.get("creator"),
+        language=iso639(found.get("language")),
+        created=iso(found.get("creation-date")),
+        modified=iso(found.get("date")),
+        pages=int(pages) if pages.isdigit() and pages != "0" else None,
+    )
+
+
+_RTF_TIME = rb"\\%s\\yr(\d{1,4})\\mo(\d{1,2})\\dy(\d{1,2})"
+
+
+def _rtf_facts(head: bytes) -> DocumentMetadata:
+    """Read the information group (Rich Text Format specification 1.9.1); it stands before the text."""
+    code_page = re.search(rb"\\ansicpg(\d{3,5})", head)
+    encoding = f"cp{code_page[1].decode()}" if code_page else "cp1252"
+
+    def text(name: bytes) -> str | None:
+        found = re.search(rb"\{\\%s ([^{}]{1,500})\}" % name, head)
+        return _rtf_words(found[1], encoding) if found else None
+
+    def day(name: bytes) -> str | None:
+        found = re.search(_RTF_TIME % name, head)
+        return iso("-".join(number.decode() for number in found.groups())) if found else None
+
+    return DocumentMetadata(
+        title=text(b"title"), author=text(b"author"), created=day(b"creatim"), modified=day(b"revtim")
+    )
+
+
+def _rtf_words(raw: bytes, encoding: str) -> str | None:
+    letters = re.sub(rb"\\'([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), raw)
+    try:
+        words = letters.decode(encoding, "replace")
+    except LookupError:
+        words = letters.decode("cp1252", "replace")
+    words = re.sub(r"\\u(-?\d{1,6}) ?\??", lambda found: chr(int(found[1]) % 65536), words)
+    return " ".join(re.sub(r"\\[a-z]{1,32}-?\d{0,10} ?", "", words).split()) or None

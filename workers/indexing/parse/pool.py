@@ -34,6 +34,8 @@ FATES: dict[str, type[WorkerError]] = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, errors.Permanent | errors.NotADocument)
 }
+MOST_ELEMENTS = 1_000_000
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PREFIX = "upwell-parse-"
 CHILD = (sys.executable, "-P", "-m", "workers.indexing.parse.child")
 
@@ -135,7 +137,7 @@ class _Child:
                 pages = int(statm.read().split()[1])
         except (OSError, ValueError, IndexError):
             return False
-        return pages * os.sysconf("SC_PAGE_SIZE") > self._limits.resident_bytes
+        return pages * PAGE_BYTES > self._limits.resident_bytes
 
     def parse(self, fd: int, path: str) -> Parsed:
         self._parsed += 1
@@ -143,13 +145,10 @@ class _Child:
         name = os.path.basename(path)[-255:].encode("utf-8", "replace")  # noqa: PTH119
         try:
             socket.send_fds(self._socket, [struct.pack("!I", len(name)) + name], [fd])
-            (size,) = struct.unpack("!I", self._receive(4, deadline))
-            if size > self._limits.output_bytes:
-                self._crashed("It parses to more than can be handled")
-            answer = json.loads(self._receive(size, deadline))
+            answer = _frame(self._socket, deadline, self._limits.output_bytes)
         except TimeoutError:
             self._crashed(f"Parsing it took longer than {self._limits.wall_s:g} s (UPWELL_PARSE_TIMEOUT)")
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             self._crashed(self._cause())
         finally:
             self._wipe()
@@ -164,19 +163,6 @@ class _Child:
         self._process.wait()
         self._socket.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _receive(self, size: int, deadline: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._socket.settimeout(left)
-            block = self._socket.recv(min(1 << 20, size - len(parts)))
-            if not block:
-                raise ConnectionError
-            parts += block
-        return bytes(parts)
 
     def _cause(self) -> str:
         try:
@@ -195,6 +181,33 @@ class _Child:
             shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
             if os.path.lexists(path := os.path.join(self._directory, name)):
                 os.unlink(path)  # noqa: PTH108
+
+
+def _frame(channel: socket.socket, deadline: float, most: int) -> Any:
+    """Read one answer: four bytes of length, then JSON.
+
+    Raises:
+        TimeoutError, OSError, ValueError, RecursionError: it did not come, broke off, or is no JSON.
+        ParserCrashed: it is longer than ``most``.
+    """
+    (size,) = struct.unpack("!I", _receive(channel, 4, deadline))
+    if size > most:
+        raise ParserCrashed("It parses to more than can be handled.")
+    return json.loads(_receive(channel, size, deadline))
+
+
+def _receive(channel: socket.socket, size: int, deadline: float) -> bytearray:
+    parts = bytearray()
+    while len(parts) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        channel.settimeout(left)
+        block = channel.recv(min(1 << 20, size - len(parts)))
+        if not block:
+            raise ConnectionError
+        parts += block
+    return parts
 
 
 def _sweep() -> None:
@@ -234,9 +247,11 @@ def _believed(answer: Any) -> Parsed:
             raise ParserCrashed(f"Its parser failed ({str(answer['error'])[:60]}).")
         raise kind(text)
     try:
+        if len(answer["elements"]) > MOST_ELEMENTS:
+            raise ParserCrashed("It parses to more than can be handled.")
         elements = tuple(_element(raw) for raw in answer["elements"])
         metadata = _metadata(answer["metadata"])
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise ParserCrashed("Its parser sent no sense.") from exc
     return Parsed(elements, metadata)
 
