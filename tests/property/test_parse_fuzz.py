@@ -242,15 +242,22 @@ def test_joining_lines_loses_no_letter(lines):
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10)
-answers = st.recursive(
+values = st.recursive(
     scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["elements", "metadata", "error", "text", "extra", "pages"]) | st.text(max_size=5), inner
-        )
-    ),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+good = st.tuples(st.sampled_from(["text", "heading"]), st.text(max_size=5), st.none() | st.integers(), st.none()).map(
+    list
+)
+facts = st.dictionaries(st.sampled_from(["title", "extra", "pages", "filetype"]), values)
+answers = (
+    values
+    | st.fixed_dictionaries({"elements": st.lists(good, max_size=3), "metadata": facts | values})
+    | st.fixed_dictionaries({"elements": st.lists(good | values, max_size=3) | values, "metadata": facts})
+    | st.fixed_dictionaries(
+        {"error": values | st.sampled_from(["NoText", "MemoryError", "SystemExit"]), "text": values}
+    )
 )
 
 
