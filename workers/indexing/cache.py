@@ -10,6 +10,7 @@ move between sources or a rebuilt Qdrant finds its vectors here, whichever docum
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,12 +222,7 @@ def _open(ledger: Engine) -> Engine:
     engine = ledger
     if ledger.dialect.name == "sqlite" and database and database != ":memory:":
         path = Path(database).with_name("vectors.db")
-        if not path.exists():
-            with closing(sqlite3.connect(path, timeout=10.0)) as first:
-                first.execute(
-                    "PRAGMA auto_vacuum=INCREMENTAL"
-                )  # only an empty file takes it: trimming gives space back
-                first.execute("PRAGMA journal_mode=WAL")
+        _found(path)
         engine = create_engine(
             ledger.url.set(database=str(path)), connect_args={"timeout": 10.0, "check_same_thread": False}
         )
@@ -233,6 +230,22 @@ def _open(ledger: Engine) -> Engine:
     with engine.begin() as connection:
         metadata.create_all(connection, checkfirst=True)
     return engine
+
+
+def _found(path: Path) -> None:
+    """Make an empty room, unless there is one.  It appears at once and whole: changing a journal does not wait."""
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.{uuid4().hex}")
+    with closing(sqlite3.connect(draft)) as first:
+        first.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only an empty file takes it: trimming gives space back
+        first.execute("PRAGMA journal_mode=WAL")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process was faster
+    finally:
+        draft.unlink()
 
 
 def _prepare(engine: Engine) -> None:
