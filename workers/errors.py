@@ -6,10 +6,11 @@
     . SourceUnavailable   the file cannot be read right now (permission, I/O error, root away)
     . Outage              a server we need is away: consumes no attempt
       > IndexUnavailable, EmbedderUnavailable, ChatUnavailable, RerankerUnavailable
+      > RateLimited         the embedding endpoint is well and asks to be asked more slowly
     . ParserCrashed       the parser child died, ran out of time or of memory
   - Permanent   park the document; a person is told why
     . DocumentEncrypted, DocumentCorrupt, DocumentTooBig, DocumentHostile, TooManyAttempts
-    . IndexMisconfigured, EmbedderMisconfigured, ChatMisconfigured, RerankerMisconfigured
+    . IndexMisconfigured, EmbedderMisconfigured (ModelSwapped), ChatMisconfigured, RerankerMisconfigured
   - NotADocument   nothing to index, and nothing wrong
     . UnsupportedType     we do not read this kind of file: skipped
     . NoText              parsed, but there is no text in it: empty
@@ -50,6 +51,10 @@ class IndexUnavailable(Outage):
 
 class EmbedderUnavailable(Outage):
     """The embedding endpoint does not answer, or limits us."""
+
+
+class RateLimited(EmbedderUnavailable):
+    """The embedding endpoint is well; it asks to be asked more slowly."""
 
 
 class ChatUnavailable(Outage):
@@ -94,6 +99,10 @@ class IndexMisconfigured(Permanent):
 
 class EmbedderMisconfigured(Permanent):
     """The embedding endpoint refuses us (key, model) or sends vectors of another shape."""
+
+
+class ModelSwapped(EmbedderMisconfigured):
+    """Another model answers under the same name: its vectors cannot be compared with the stored ones."""
 
 
 class ChatMisconfigured(Permanent):

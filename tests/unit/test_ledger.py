@@ -9,7 +9,7 @@ from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
 from workers.contract.schema import documents, processes
 from workers.contract.states import State
-from workers.indexing.ledger import MAX_ATTEMPTS, Indexed, LeaseLost, Ledger
+from workers.indexing.ledger import MAX_ATTEMPTS, Embedded, Indexed, LeaseLost, Ledger
 
 RECIPE = "r1"
 SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))
@@ -269,7 +269,7 @@ def test_embeddings_are_claimed_once_live_first_and_end_as_ready(engine, ledger)
     assert claim.document_id == bulk.document_id
     assert not ledger.has_embeddings_due()
 
-    ledger.embedded(claim, pending=0, tokens=7)
+    ledger.embedded([Embedded(claim, pending=0, tokens=7)])
     found = row(engine, bulk.document_id)
     assert (found.state, found.vectors_pending, found.tokens) == (State.READY, 0, 7)
 
@@ -281,7 +281,7 @@ def test_vectors_of_a_document_that_changed_meanwhile_do_not_make_it_ready(engin
     observe(engine, [Observation("docs", b"a.txt", Stat(11, 21, 30))])
     newer = ledger.claim(SEEN.document_id, RECIPE)
 
-    ledger.embedded(claim, pending=0, tokens=1)
+    ledger.embedded([Embedded(claim, pending=0, tokens=1)])
 
     assert row(engine, SEEN.document_id).state == State.PARSING
     assert row(engine, SEEN.document_id).token == newer.token

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx2
 import numpy as np
 import openai
 from numpy.typing import NDArray
 from pydantic import SecretStr
+from pydantic_core import from_json
 
+from workers.adapters.budget import Allowance
 from workers.contract.settings import EmbeddingSettings
-from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent
+from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent, RateLimited
 
 LONGEST_WAIT_S = 300.0
 QUOTA_WAIT_S = 300.0
@@ -36,6 +39,7 @@ class EmbeddingBatch:
 
     vectors: NDArray[np.float32]  # (n, dimensions)
     tokens: int
+    allowance: Allowance | None = None  # what the endpoint says of its limits
 
 
 def estimate_tokens(text: str) -> int:
@@ -55,6 +59,7 @@ class EmbeddingClient:
         self._model = settings.embeddings_model
         self._dimensions = settings.embeddings_dimensions
         self._seen_dimensions: int | None = None
+        self._timeout = timeout or settings.embeddings_timeout
         typed = settings.embeddings_input_type
         self._typed = "e5" in self._model.lower() if typed is None else typed
         if urlsplit(self._url).scheme not in ("http", "https"):
@@ -62,7 +67,7 @@ class EmbeddingClient:
         self._client = openai.OpenAI(
             base_url=self._url,
             api_key=bearer(settings.embeddings_api_key, "UPWELL_EMBEDDINGS_API_KEY", EmbedderMisconfigured),
-            timeout=timeout or settings.embeddings_timeout,
+            timeout=self._timeout,
             max_retries=0,  # the policy is ours: breaker, ledger, Retry-After
         )
 
@@ -81,29 +86,50 @@ class EmbeddingClient:
             more["extra_body"] = {"input_type": kind}
         with self._translated():
             # base64: the client's own parsing of floats would be a fifth to a half of a cold run.
-            answer = self._client.embeddings.create(
+            with self._client.embeddings.with_streaming_response.create(
                 model=self._model, input=list(texts), encoding_format="base64", **more
-            )
-            return EmbeddingBatch(self._checked(answer, len(texts)), _tokens(answer, texts))
+            ) as raw:
+                allowed, answer = allowance(raw.headers), from_json(self._whole(raw))
+            vectors = self._checked(answer, len(texts))
+            counted = _counted(answer)
+            self._check_whole(counted, texts)
+            return EmbeddingBatch(vectors, counted or sum(estimate_tokens(text) for text in texts), allowed)
 
     def close(self) -> None:
         """Give connections back."""
         self._client.close()
 
+    def _whole(self, raw: Any) -> bytes:
+        """Read an answer to its end, in time: the client's own limit is for each read, and a slow drip passes it."""
+        deadline = time.monotonic() + self._timeout
+        parts: list[bytes] = []
+        for part in raw.iter_bytes():
+            parts.append(part)
+            if time.monotonic() > deadline:
+                raise EmbedderUnavailable(f"{self._told} did not answer in time (UPWELL_EMBEDDINGS_TIMEOUT).")
+        return b"".join(parts)
+
     def _checked(self, answer: Any, count: int) -> NDArray[np.float32]:
         """Endpoints drop, shuffle and truncate; what is stored must be one sound vector for each text."""
-        data = getattr(answer, "data", None)
+        data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or len(data) != count:
             got = len(data) if isinstance(data, list) else "no"
             raise EmbedderUnavailable(f"{self._told} sent {got} vectors for {count} texts.")
-        if sorted(item.index for item in data) != list(range(count)):
+        if sorted(item["index"] for item in data) != list(range(count)):
             raise EmbedderUnavailable(f"{self._told} sent vectors that cannot be told apart (index).")
-        rows = [_decode(item.embedding) for item in sorted(data, key=lambda item: item.index)]
+        rows = [_decode(item["embedding"]) for item in sorted(data, key=lambda item: int(item["index"]))]
         self._check_dimensions({row.size for row in rows})
         vectors = np.stack(rows)
         if not np.isfinite(vectors).all() or (np.linalg.norm(vectors, axis=1) == 0).any():
             raise EmbedderUnavailable(f"{self._told} sent a vector that is zero or not a number.")
         return vectors
+
+    def _check_whole(self, counted: int, texts: Sequence[str]) -> None:
+        """Some servers cut long texts in silence.  Only the count of tokens tells: no word has less than one."""
+        if counted and counted < sum(_words(text) for text in texts):
+            raise InputRefused(
+                f"{self._told} reads only the beginning of long texts. Set UPWELL_CHUNK_MAX to what its model reads."
+            )
 
     def _check_dimensions(self, sizes: set[int]) -> None:
         if self._dimensions and sizes != {self._dimensions}:
@@ -131,9 +157,9 @@ class EmbeddingClient:
             raise self._refusal(exc) from None
         except openai.APITimeoutError:
             raise EmbedderUnavailable(f"{self._told} did not answer in time (UPWELL_EMBEDDINGS_TIMEOUT).") from None
-        except openai.APIConnectionError:
+        except (openai.APIConnectionError, httpx2.HTTPError):  # the latter while the body is read
             raise EmbedderUnavailable(f"{self._told} cannot be reached.") from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # not JSON, or not of the API's shape
+        except (openai.OpenAIError, ValueError, TypeError, KeyError):  # not JSON, or not of the API's shape
             raise EmbedderUnavailable(
                 f"{self._told} does not answer as OpenAI's API does. Is the path right?"
             ) from None
@@ -153,7 +179,7 @@ class EmbeddingClient:
                 retry_after=QUOTA_WAIT_S,
             )
         if status == 429:
-            return EmbedderUnavailable(f"{self._told} limits the rate.", retry_after=retry_after(exc.response.headers))
+            return RateLimited(f"{self._told} limits the rate.", retry_after=retry_after(exc.response.headers))
         if status in (400, 413, 422):
             return self._refused_input(exc)
         return EmbedderUnavailable(f"{self._told} answers {status}.", retry_after=retry_after(exc.response.headers))
@@ -239,10 +265,27 @@ def _decode(embedding: Any) -> NDArray[np.float32]:
     return np.asarray(embedding, dtype=np.float32).reshape(-1)  # some endpoints know no base64
 
 
-def _tokens(answer: Any, texts: Sequence[str]) -> int:
-    """Return what the endpoint counted; one that does not count must not look as if it were free."""
-    counted = getattr(getattr(answer, "usage", None), "total_tokens", None)
-    return int(counted) if counted else sum(estimate_tokens(text) for text in texts)
+def _counted(answer: dict[str, Any]) -> int:
+    """Return the tokens that the endpoint counted; 0 when it does not count."""
+    usage = answer.get("usage")
+    counted = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return counted if isinstance(counted, int) and counted > 0 else 0
+
+
+def _words(text: str) -> int:
+    """Return what no tokenizer stays under: words between white space that have a letter or digit."""
+    return sum(any(map(str.isalnum, word)) for word in text.split())
+
+
+def allowance(headers: Mapping[str, str]) -> Allowance:
+    """Return what OpenAI's ``x-ratelimit-*`` headers say; other servers send none, or 0, or -1."""
+
+    def positive(name: str) -> int | None:
+        text = headers.get(f"x-ratelimit-{name}", "")
+        return int(text) if text.isdigit() and int(text) > 0 else None
+
+    left = headers.get("x-ratelimit-remaining-tokens", "")
+    return Allowance(positive("limit-tokens"), positive("limit-requests"), int(left) if left.isdigit() else None)
 
 
 def _listed(sizes: set[int]) -> str:

@@ -90,7 +90,19 @@ class EmbeddingSettings(Group):
     embeddings_batch_tokens: int = Field(
         100_000, ge=64, le=300_000, description="Most tokens (estimated) in one embedding request."
     )
-    embeddings_concurrency: int = Field(4, ge=1, le=64, description="Embedding requests in flight per index worker.")
+    embeddings_concurrency: int = Field(
+        16, ge=1, le=64, description="Most embedding requests in flight per index worker; how many, latency decides."
+    )
+    embeddings_tpm: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens per minute that all index workers together may send; unset: as the endpoint's headers say.",
+    )
+    embeddings_rpm: int | None = Field(
+        None,
+        ge=1,
+        description="Requests per minute of all index workers together; unset: as the endpoint's headers say.",
+    )
 
 
 class SourceSettings(Group):

@@ -70,6 +70,7 @@ class Indexed:
     title: str | None = None
     filetype: str | None = None
     parse_ms: float | None = None
+    embeds_here: bool = False  # the attempt's own process goes on with its dense vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,17 @@ class EmbeddingClaim:
 
     document_id: str
     token: int
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """How far a document's dense vectors are: with ``pending`` 0 it is ready."""
+
+    claim: EmbeddingClaim
+    pending: int
+    tokens: int
+    reason: str | None = None
 
 
 class Ledger:
@@ -196,7 +208,7 @@ class Ledger:
                     next_try_at=None,
                     lease_until=None,
                     lease_owner=None,
-                    embed_lease_until=None,
+                    embed_lease_until=now + self.lease_s if indexed.embeds_here else None,
                     embed_next_try_at=None,
                     searchable_at=now,
                     indexed_at=now,
@@ -317,7 +329,7 @@ class Ledger:
 
     # ------------------------------------------------------------------ dense vectors
 
-    def claim_embeddings(self, limit: int) -> list[EmbeddingClaim]:
+    def claim_embeddings(self, limit: int, *, live_only: bool = False) -> list[EmbeddingClaim]:
         """Take documents whose chunks lack dense vectors: live ones first, then the longest waiting."""
         with self._engine.begin() as connection:
             now = schema.now(connection)
@@ -329,13 +341,31 @@ class Ledger:
                 .order_by(documents.c.bulk, documents.c.searchable_at)
                 .limit(limit)
             )
+            if live_only:
+                wanted = wanted.where(documents.c.bulk.is_(False))
             rows = connection.execute(
                 update(documents)
                 .where(documents.c.id.in_(wanted), free)
                 .values(embed_lease_until=now + self.lease_s)
-                .returning(documents.c.id, documents.c.token)
+                .returning(documents.c.id, documents.c.token, documents.c.bulk, documents.c.searchable_at)
             ).all()
-        return [EmbeddingClaim(row.id, row.token) for row in rows]
+        rows = sorted(rows, key=lambda row: (row.bulk, row.searchable_at))
+        return [EmbeddingClaim(row.id, row.token, row.bulk) for row in rows]
+
+    def renew_embeddings(self, document_ids: Sequence[str]) -> None:
+        """Extend the leases of documents whose texts are still on their way."""
+        with self._engine.begin() as connection:
+            until = schema.now(connection) + self.lease_s
+            for start in range(0, len(document_ids), 500):
+                connection.execute(
+                    update(documents)
+                    .where(
+                        documents.c.id.in_(document_ids[start : start + 500]),
+                        documents.c.state == State.EMBEDDING,
+                        documents.c.embed_lease_until.is_not(None),
+                    )
+                    .values(embed_lease_until=until)
+                )
 
     def has_embeddings_due(self) -> bool:
         """Tell whether some document waits for dense vectors and nobody has it."""
@@ -352,26 +382,26 @@ class Ledger:
             )
         return found is not None
 
-    def embedded(self, claim: EmbeddingClaim, *, pending: int, tokens: int, reason: str | None = None) -> None:
-        """Record progress; with ``pending`` 0 the document is ready (unless another attempt has changed it)."""
+    def embedded(self, done: Sequence[Embedded]) -> None:
+        """Record progress of some documents; one that an attempt has changed meanwhile only learns its cost."""
         with self._engine.begin() as connection:
             now = schema.now(connection)
-            values: dict[str, Any] = {"tokens": documents.c.tokens + tokens}
-            connection.execute(update(documents).where(documents.c.id == claim.document_id).values(values))
-            done: dict[str, Any] = {"vectors_pending": pending, "embed_lease_until": None, "reason": reason}
-            if pending == 0:
-                done |= {"state": State.READY, "indexed_at": now, "embed_next_try_at": None}
-            connection.execute(
-                update(documents)
-                .where(
-                    documents.c.id == claim.document_id,
-                    documents.c.token == claim.token,
-                    documents.c.state == State.EMBEDDING,
+            for each in done:
+                cost = {"tokens": documents.c.tokens + each.tokens}
+                values: dict[str, Any] = {"vectors_pending": each.pending, "reason": each.reason}
+                values["embed_lease_until"] = None
+                if each.pending == 0:
+                    values |= {"state": State.READY, "indexed_at": now, "embed_next_try_at": None}
+                ours = documents.c.id == each.claim.document_id
+                if each.tokens:
+                    connection.execute(update(documents).where(ours).values(cost))
+                connection.execute(
+                    update(documents)
+                    .where(ours, documents.c.token == each.claim.token, documents.c.state == State.EMBEDDING)
+                    .values(values)
                 )
-                .values(done)
-            )
 
-    def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str) -> None:
+    def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str | None) -> None:
         """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""
         with self._engine.begin() as connection:
             connection.execute(

@@ -63,10 +63,10 @@ def _serve(settings: IndexWorkerSettings) -> None:
     register(app, worker, stall)
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
     worker.leases.start()
+    worker.embedding.start()
     queues = ",".join((Queue.LIVE, Queue.BULK, Queue.EMBED))
     name = f"index@{socket.gethostname()}-{os.getpid()}"
     log.info("worker.ready", collection=worker.pipeline.collection, model=worker.pipeline.space.model)
-    worker.hints.embed()  # whatever an earlier process left pending
     threading.Thread(target=_end_when_stuck, args=(stall,), name="stall", daemon=True).start()
     try:
         app.worker_main(
@@ -83,6 +83,7 @@ def _serve(settings: IndexWorkerSettings) -> None:
             ]
         )
     finally:
+        worker.embedding.stop()
         worker.leases.stop()
         parser.close()
         intake.leave(engine, "index-worker")
@@ -103,8 +104,10 @@ def _end_when_stuck(stall: Stall) -> None:
 def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, Any]:
     """Build the worker and its parser pool; checks servers, model and collection on the way."""
     from workers.adapters import qdrant
+    from workers.adapters.budget import Budget
     from workers.adapters.embeddings import EmbeddingClient
     from workers.indexing.breaker import Breaker
+    from workers.indexing.canary import Canary
     from workers.indexing.chunk import ChunkOptions
     from workers.indexing.embed import Embedding, Limits
     from workers.indexing.leases import Leases, Tally
@@ -143,6 +146,16 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
     rules = FolderRules(settings.metadata_rules)
     options = ChunkOptions(target_chars=settings.chunk_target, max_chars=settings.chunk_max)
     tally, breaker = Tally(), Breaker()
+    limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
+    budget = Budget(
+        settings.broker_url.get_secret_value(),
+        settings.key_prefix,
+        f"{settings.embeddings_url} {settings.embeddings_model}",
+        tpm=settings.embeddings_tpm,
+        rpm=settings.embeddings_rpm,
+    )
+    canary = None if checked.canary is None else Canary(checked.canary)
+    embedding = Embedding(ledger, index, embedder, checked.space, limits, breaker, tally, budget=budget, canary=canary)
     pipeline = Pipeline(
         ledger=ledger,
         index=index,
@@ -153,9 +166,8 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         options=options,
         max_bytes=settings.parse_max_bytes,
         rules=rules,
+        handover=embedding,
     )
-    limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
-    embedding = Embedding(ledger, index, embedder, checked.space, limits, breaker, tally)
 
     def beat() -> None:
         ledger.count(**tally.take())

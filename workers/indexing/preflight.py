@@ -19,6 +19,7 @@ import structlog
 from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingClient
 from workers.errors import EmbedderUnavailable, IndexUnavailable
+from workers.indexing.canary import CANARY, SAME_MODEL, likeness
 from workers.indexing.ledger import Ledger
 from workers.indexing.ports import Vector
 from workers.indexing.recipe import Space
@@ -26,9 +27,6 @@ from workers.indexing.settings import IndexWorkerSettings
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-CANARY = "Upwell checks with this sentence that the embedding model is still the same."
-SAME_MODEL = 0.999
 
 
 class RefusesToStart(Exception):
@@ -42,6 +40,7 @@ class Checked:
     space: Space
     collection: str
     created: bool
+    canary: Vector | None  # what CANARY was embedded as when the collection was made
 
 
 def preflight(
@@ -81,7 +80,7 @@ def preflight(
         qdrant.point_alias(client, settings.collection, collection, settings.qdrant_url)
     if canary is not None:
         ledger.remember_fact(_fact(collection), _describe(space, canary))
-    return Checked(space, collection, created)
+    return Checked(space, collection, created, _remembered(ledger, collection))
 
 
 def _new_enough(settings: IndexWorkerSettings, version: tuple[int, int]) -> None:
@@ -127,17 +126,21 @@ def _mismatch(settings: IndexWorkerSettings, ledger: Ledger, current: str, space
 
 def _same_model(settings: IndexWorkerSettings, ledger: Ledger, collection: str, canary: Vector) -> None:
     """A model swapped behind the same name shows in the vector of a fixed sentence."""
-    known = ledger.fact(_fact(collection))
-    if known is None:
+    before = _remembered(ledger, collection)
+    if before is None:
         return
-    before = np.frombuffer(base64.b64decode(json.loads(known)["canary"]), dtype="<f4")
-    cosine = float(before @ canary / (np.linalg.norm(before) * np.linalg.norm(canary)))
+    cosine = likeness(before, canary)
     if cosine < SAME_MODEL:
         raise RefusesToStart(
             f"{settings.embeddings_url} still calls its model {settings.embeddings_model}, but it is another one: the"
             f" same sentence now gets another vector (cosine {cosine:.3f}). Set UPWELL_EMBEDDINGS_URL back, or"
             " UPWELL_COLLECTION to a new name."
         )
+
+
+def _remembered(ledger: Ledger, collection: str) -> Vector | None:
+    known = ledger.fact(_fact(collection))
+    return None if known is None else np.frombuffer(base64.b64decode(json.loads(known)["canary"]), dtype="<f4")
 
 
 def _patiently(ask: Callable[[], T], deadline: float) -> T:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -39,6 +39,7 @@ from workers.errors import (
 )
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.deadline import LeaseLost
+from workers.indexing.desk import Wanted
 from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, Ledger
 from workers.indexing.metadata import NO_RULES, Described, FolderRules, describe
 from workers.indexing.ports import Index, Parser, Point, StoredPoint, Vector
@@ -67,9 +68,20 @@ class Outcome:
     removed: int = 0
     kept: int = 0
     vectors_pending: int = 0
+    embeds_here: bool = False
     moved_on: bool = False
     parse_s: float = 0.0
     store_s: float = 0.0
+
+
+class Handover(Protocol):
+    """Who goes on with the dense vectors in this process, without reading the texts back from the index."""
+
+    def has_room(self, *, bulk: bool) -> bool:
+        """Tell whether a document's texts would be taken."""
+
+    def offer(self, document_id: str, token: int, *, bulk: bool, wanted: Sequence[Wanted]) -> None:
+        """Take a document that is committed as being embedded here."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,7 @@ class Pipeline:
     options: ChunkOptions
     max_bytes: int
     rules: FolderRules = NO_RULES
+    handover: Handover | None = None
 
     def reconcile(self, claim: Claim) -> Outcome:
         """Make the index agree with whatever is at the claimed path now, and commit.
@@ -178,8 +191,9 @@ class Pipeline:
 
         if look_again(claim.root, claim.raw_path) != look:
             return None
-        pending = sum(point.vector is None for point in added)
-        pending += sum(not stored[point.id].embedded and not stored[point.id].refused for point in kept)
+        pending = [point for point in added if point.vector is None]
+        pending += [point for point in kept if not (stored[point.id].embedded or stored[point.id].refused)]
+        here = bool(pending) and self.handover is not None and self.handover.has_room(bulk=claim.bulk)
         moved_on = self.ledger.commit(
             claim,
             Indexed(
@@ -188,7 +202,8 @@ class Pipeline:
                 recipe=self.recipe,
                 collection=self.collection,
                 chunks=len(points),
-                vectors_pending=pending,
+                vectors_pending=len(pending),
+                embeds_here=here,
                 size=look.size,
                 title=described.metadata["title"],
                 reason=described.fault,
@@ -196,6 +211,9 @@ class Pipeline:
                 parse_ms=parse_ms,
             ),
         )
+        if here and self.handover is not None:
+            wanted_vectors = [Wanted(point.id, self.space.cache_key(point.text), point.text) for point in pending]
+            self.handover.offer(claim.document_id, claim.token, bulk=claim.bulk, wanted=wanted_vectors)
         state = State.EMBEDDING if pending else State.READY
         return Outcome(
             document_id=claim.document_id,
@@ -203,7 +221,8 @@ class Pipeline:
             added=len(added),
             removed=len(stale),
             kept=len(kept),
-            vectors_pending=pending,
+            vectors_pending=len(pending),
+            embeds_here=here,
             moved_on=moved_on,
             parse_s=parse_ms / 1000,
             store_s=time.monotonic() - started,

@@ -60,7 +60,7 @@ class IndexWorker:
         )
         if outcome.moved_on:
             self.hints.look([document_id], bulk=claim.bulk)
-        if outcome.vectors_pending:
+        if outcome.vectors_pending and not outcome.embeds_here:
             self.hints.embed()
         return outcome
 
