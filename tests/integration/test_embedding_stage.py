@@ -57,7 +57,7 @@ class Shop:
         self.endpoint = endpoint
         self.workers = []
 
-    def worker(self, *, limits=LIMITS, budget=None, canary=None, timeout=2.0) -> IndexWorker:
+    def worker(self, *, limits=LIMITS, budget=None, canary=None, timeout=20.0) -> IndexWorker:
         ledger = Ledger(self.engine, f"worker-{len(self.workers)}")
         client = EmbeddingClient(
             EmbeddingSettings(embeddings_url=self.endpoint.url, embeddings_model="m", embeddings_timeout=timeout)
@@ -474,6 +474,7 @@ def test_limits_are_learned_from_the_headers_and_settings_win(shop, endpoint, va
     worker.embed()
 
     assert learned.most_tokens == 1500
+    learned.take(6000, live=True)
     assert learned.take(6000, live=True) > 0
     stubborn = budget(valkey_url, f"{uuid4().hex}:", tpm=100_000)
     worker = shop.worker(budget=stubborn)
