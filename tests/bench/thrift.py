@@ -15,15 +15,18 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import logging
 import subprocess
 import tempfile
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from tests.support.endpoint import Endpoint
 from tests.support.memory import MemoryIndex, RecordedHints
@@ -38,11 +41,37 @@ from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
 from workers.indexing.parse import Limits as ParseLimits
 from workers.indexing.parse import ParserPool
+from workers.indexing.ports import PendingPoint, Point, StoredPoint
 from workers.indexing.recipe import Space
 from workers.indexing.reconcile import Pipeline
 from workers.indexing.worker import IndexWorker
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+class Shelves(MemoryIndex):
+    """Finds a document's points without looking at all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of: dict[str, dict[str, None]] = defaultdict(dict)
+
+    def put(self, points: Sequence[Point], token: int) -> None:
+        super().put(points, token)
+        for point in points:
+            self._of[point.payload["doc_id"]][point.id] = None
+
+    def stored(self, document_id: str) -> dict[str, StoredPoint]:
+        return self._only(document_id).stored(document_id)
+
+    def pending(self, document_id: str) -> list[PendingPoint]:
+        return self._only(document_id).pending(document_id)
+
+    def drop_document(self, document_id: str, token: int) -> None:
+        self.drop(list(self._of[document_id]), token)
+
+    def _only(self, document_id: str) -> MemoryIndex:
+        return MemoryIndex({key: self.points[key] for key in self._of[document_id] if key in self.points})
 
 
 class Road:
@@ -55,8 +84,8 @@ class Road:
         self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
         register_source(self.engine, "docs", "folder", str(self.root))
         ledger, tally, space = Ledger(self.engine, "bench"), Tally(), Space("m", endpoint.behaviour.dimensions)
-        self.index = MemoryIndex()
-        self.parser = ParserPool(children=2, limits=ParseLimits(wall_s=60, memory_bytes=2 << 30, max_bytes=10**8))
+        self.index = Shelves()
+        self.parser = ParserPool(children=2, limits=ParseLimits())
         self.client = EmbeddingClient(EmbeddingSettings(embeddings_url=endpoint.url, embeddings_model="m"))
         limits = Limits(128, 100_000, 4)
         self.embedding = Embedding(ledger, self.index, self.client, space, limits, Breaker(), tally)
@@ -156,6 +185,7 @@ class Others:
 
 def main(args: list[str]) -> int:
     """Replay and print."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     parser = argparse.ArgumentParser(prog="python -m tests.bench.thrift")
     parser.add_argument("--commits", type=int, default=10**9)
     given = parser.parse_args(args)
