@@ -37,7 +37,7 @@ from workers.indexing.chunk import embedded_text
 from workers.indexing.desk import Desk, Limits, Order, Piece, Wanted
 from workers.indexing.gate import Gate
 from workers.indexing.leases import RENEWALS_PER_LEASE, Tally
-from workers.indexing.ledger import Embedded, EmbeddingClaim, Ledger
+from workers.indexing.ledger import LEXICAL_ONLY, Embedded, EmbeddingClaim, Ledger
 from workers.indexing.ports import Embedder, Index, Vector
 from workers.indexing.recipe import Space
 
@@ -378,7 +378,7 @@ class Embedding:
         waiting = {id(order): order for _, orders in self._desk.finish(batch) for order, _ in orders}
         orders = waiting | {id(order): order for order in self._desk.clear()}
         words = str(exc) if isinstance(exc, Outage | Permanent) else "The ledger is busy."
-        reason = f"Lexical search only for now. {words}"
+        reason = f"{LEXICAL_ONLY} {words}"
         self._give_back(list(orders.values()), retry_in_s=wait, reason=reason)
         log.warning("embedding.stands_back", retry_in_s=round(wait, 1), error=type(exc).__name__, reason=words)
 

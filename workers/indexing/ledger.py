@@ -23,6 +23,8 @@ from workers.indexing.deadline import Deadline, LeaseLost, awake
 LEASE_S = 120.0
 MAX_ATTEMPTS = 3
 RECIPE_FACT = "recipe"
+LEXICAL_ONLY = "Lexical search only for now."
+"""How the reason of a document begins whose dense vectors wait for the embedding endpoint."""
 LATE_WRITES_S = 150.0
 """After a takeover, how long a write of the dead attempt may still be on its way: the lease plus a client timeout."""
 
@@ -388,8 +390,9 @@ class Ledger:
             now = schema.now(connection)
             for each in done:
                 cost = {"tokens": documents.c.tokens + each.tokens}
-                values: dict[str, Any] = {"vectors_pending": each.pending, "reason": each.reason}
-                values["embed_lease_until"] = None
+                waited = documents.c.reason.like(f"{LEXICAL_ONLY}%")
+                told = each.reason or case((waited, null()), else_=documents.c.reason)
+                values: dict[str, Any] = {"vectors_pending": each.pending, "embed_lease_until": None, "reason": told}
                 if each.pending == 0:
                     values |= {"state": State.READY, "indexed_at": now, "embed_next_try_at": None}
                 ours = documents.c.id == each.claim.document_id
