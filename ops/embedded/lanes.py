@@ -1,7 +1,8 @@
 """Two lanes over one embedding model: passages use the processors, queries drive past them.
 
-The model's engine keeps no state between calls, so threads may share it.  One text at a time per thread is as fast as
-a batch, and two threads with a text each are faster than two threads inside one text; so a piece of work is one text.
+The model keeps no state between calls, so threads may share it.  Two threads with texts of their own are faster than
+two threads inside one text, and a few hundred tokens at a time are as fast as thousands; so a piece of work is one long
+text or a handful of short ones.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy.typing as npt
 Kind = Literal["query", "passage"]
 Matrix = npt.NDArray[np.float32]
 
+TOGETHER_CHARS = 2000
+"""Characters that go through the model together: some five hundred tokens."""
 PASSAGE_NICENESS = 5  # a query that comes while passages are embedded gets most of a processor at once
 
 
@@ -42,11 +45,11 @@ class Model(Protocol):
 
     dim: int
 
-    def encode(self, texts: str, is_query: bool) -> Matrix:
-        """Return the vector of one text."""
+    def tokens(self, text: str, *, is_query: bool) -> list[int]:
+        """Return the tokens of one text; two more mark its beginning and end."""
 
-    def token_count(self, text: str, is_query: bool) -> int:
-        """Return how many tokens the model reads for one text."""
+    def embed(self, texts: Sequence[Sequence[int]]) -> Matrix:
+        """Return the vectors of texts that are given as tokens: (n, dim)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,8 @@ class _Lane:
             self._waiting += len(job.texts)
             self._changed.notify_all()
 
-    def take(self) -> tuple[_Job, int] | None:
-        """Wait for a text, and return its job and index; None when the lane is closed."""
+    def take(self) -> tuple[_Job, range] | None:
+        """Wait for some texts of one job, and return it with their indices; None when the lane is closed."""
         with self._changed:
             while True:
                 while not self._jobs and not self._closed:
@@ -105,19 +108,20 @@ class _Lane:
                 if job.done.done():  # refused or given up: nobody waits for the rest
                     self._waiting -= len(job.texts) - job.next
                     continue
-                index, job.next = job.next, job.next + 1
-                self._waiting -= 1
+                indices = _together(job)
+                job.next = indices.stop
+                self._waiting -= len(indices)
                 if job.next < len(job.texts):
                     # A long list of queries takes turns with others; passages are sooner done one request at a time.
                     self._jobs.append(job) if self._fair else self._jobs.appendleft(job)
-                return job, index
+                return job, indices
 
-    def finish(self, job: _Job, index: int, vector: Matrix, tokens: int) -> Embedded | None:
-        """Note one vector; return the answer when it was the last."""
+    def finish(self, job: _Job, indices: range, vectors: Matrix, tokens: int) -> Embedded | None:
+        """Note some vectors; return the answer when they were the last."""
         with self._changed:
-            job.vectors[index] = vector
+            job.vectors[indices.start : indices.stop] = vectors
             job.tokens += tokens
-            job.finished += 1
+            job.finished += len(indices)
             return Embedded(job.vectors, job.tokens) if job.finished == len(job.texts) else None
 
     def close(self) -> list[_Job]:
@@ -165,18 +169,28 @@ class Lanes:
 
         threading.Thread(target=run, name=name, daemon=True).start()
 
-    def _embed(self, lane: _Lane, job: _Job, index: int) -> None:
-        text = job.texts[index]
+    def _embed(self, lane: _Lane, job: _Job, indices: range) -> None:
         try:
-            tokens = self._model.token_count(text, job.kind == "query")
-            if tokens > self._max_tokens:
-                raise TooLong(index, tokens)
-            answer = lane.finish(job, index, self._model.encode(text, job.kind == "query"), tokens)
+            texts = [self._model.tokens(job.texts[index], is_query=job.kind == "query") for index in indices]
+            lengths = [len(tokens) + 2 for tokens in texts]
+            for index, length in zip(indices, lengths, strict=True):
+                if length > self._max_tokens:
+                    raise TooLong(index, length)
+            answer = lane.finish(job, indices, self._model.embed(texts), sum(lengths))
         except Exception as exc:  # noqa: BLE001 - the edge of a thread: whoever waits for the request is told
             _settle(job.done, exc)
         else:
             if answer is not None:
                 _settle(job.done, answer)
+
+
+def _together(job: _Job) -> range:
+    """Return the next texts of a job: one at least, and no more than are worth doing together."""
+    end, size = job.next + 1, len(job.texts[job.next])
+    while end < len(job.texts) and size + len(job.texts[end]) <= TOGETHER_CHARS:
+        size += len(job.texts[end])
+        end += 1
+    return range(job.next, end)
 
 
 def _settle(done: Future[Embedded], outcome: Embedded | Exception) -> None:

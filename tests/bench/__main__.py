@@ -6,6 +6,8 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "model": "the bundled embedding model beside the engine of its wheel",
+    "thrift": "real commits replayed: characters embedded per character changed",
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",

@@ -130,6 +130,49 @@ def test_a_change_in_a_long_section_without_headings_makes_at_most_three_new_chu
     assert len(ids(text(*after)) - ids(text(*before))) <= 3
 
 
+WORDS = ["".join(random.Random(n).choices("abcdefghijklm", k=2 + n % 8)) for n in range(300)]
+SIGNS = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏"
+LONG = {
+    "prose": ("text", lambda d: " ".join(d.choices(WORDS, k=12)).capitalize() + ". "),
+    "lines of a list": ("list", lambda d: "- " + " ".join(d.choices(WORDS, k=6)) + "\n"),
+    "rows of a table": ("table", lambda d: f"{d.randint(0, 999)} | {d.choice(WORDS)} | {d.choice(WORDS)}\n"),
+    "code": ("code", lambda d: f"{'    ' * d.randint(0, 2)}{d.choice(WORDS)} = {d.choice(WORDS)}()\n"),
+    "Chinese with punctuation": ("text", lambda d: "".join(d.choices(SIGNS, k=20)) + "。"),
+    "Chinese without punctuation": ("text", lambda d: "".join(d.choices(SIGNS, k=30))),
+    "one line of words": ("text", lambda d: d.choice(WORDS) + " "),
+    "one line without spaces": ("code", lambda d: "".join(d.choices("0123456789abcdef", k=40))),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_wherever_a_long_text_of_any_kind_is_edited_at_most_three_chunks_are_new(name):
+    kind, piece = LONG[name]
+    draw = random.Random(name)
+    before = "".join(piece(draw) for _ in range(40_000 // len(piece(draw))))
+    known = ids(parsed(Element(kind, before)))
+    first = before.index("\n") + 1 if kind == "table" else 0
+
+    for _ in range(25):
+        place = draw.randrange(first, len(before) - 20)
+        after = draw.choice(
+            [
+                before[:place] + "new" + before[place:],
+                before[:place] + before[place + draw.randint(1, 20) :],
+                before[:first] + piece(draw) + before[first:],
+                before[:place] + piece(draw) * 2 + before[place:],
+            ]
+        )
+        assert len(ids(parsed(Element(kind, after))) - known) <= 3
+
+
+def test_a_line_of_words_is_cut_between_words():
+    line = " ".join(random.Random(5).choices(WORDS, k=5000))
+
+    pieces = chunk("d", text(line), OPTIONS)
+
+    assert [word for piece in pieces for word in piece.content.split()] == line.split()
+
+
 def test_one_character_in_a_line_without_spaces_makes_at_most_three_new_chunks():
     draw = random.Random(3)
     line = "".join(draw.choices("天地玄黄宇宙洪荒日月盈昃辰宿列张", k=50_000))

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import re
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from workers.indexing.values import Chunk, Element, Parsed
 
-CHUNKER_VERSION = "2"
+CHUNKER_VERSION = "3"
 
 HEADING_CHARS = 160
 _SENTENCES = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
 _LINES = re.compile(r"[^\n]*\n*")
+_WHITE = np.array([ord(sign) for sign in " \t\n\u00a0\u3000"], dtype=np.uint32)
+_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5, 0xB55A4F09)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +137,49 @@ def _units(element: Element, options: ChunkOptions) -> Iterator[_Unit]:
 def _cut(text: str, most: int, target: int) -> Iterator[str]:
     """Cut what has no sentences (one long line, Chinese without punctuation, base64) by content as well.
 
-    A place is a candidate when the checksum of the eight characters before it has five zero bits; of the candidates
-    between half the target and ``most`` the first is taken.
+    The places that may be cut are those after white space, and of the others one in 32, chosen by the eight characters
+    before it.  As with units, one of them is cut when its hash is the smallest within half a chunk's length on both
+    sides, a place after white space before all others.  Where that leaves too much, the smallest hash that fits is.
     """
-    start = 0
-    least = min(target // 2, most - 1)
-    while len(text) - start > most:
-        end = start + most
-        for place in range(start + least, start + most):
-            if zlib.crc32(text[place - 8 : place].encode("utf-8", "surrogatepass")) & 31 == 0:
-                end = place
-                break
-        yield text[start:end]
-        start = end
-    yield text[start:]
+    places, hashes = _places(text)
+    starts = [0, *places, len(text)]
+    ranks = [1 << 40, *hashes, 1 << 40]
+    edges = [0, *(i for i in _local_minima(starts, ranks, target // 2) if 0 < i < len(starts) - 1), len(starts) - 1]
+    for first, last in pairwise(edges):
+        yield from _cut_to_fit(text, starts, ranks, first, last, most, target // 2)
+
+
+def _cut_to_fit(
+    text: str, starts: Sequence[int], ranks: Sequence[int], first: int, last: int, most: int, least: int
+) -> Iterator[str]:
+    at = starts[first]
+    while starts[last] - at > most:
+        low, high = bisect_left(starts, at + least, first, last), bisect_right(starts, at + most, first, last)
+        if low < high:
+            cut = min(range(low, high), key=lambda i: (ranks[i], -i))
+            yield text[at : starts[cut]]
+            at = starts[cut]
+        else:
+            yield text[at : at + most]
+            at += most
+    yield text[at : starts[last]]
+
+
+def _places(text: str) -> tuple[list[int], list[int]]:
+    """Return where a text may be cut, and a hash for each place that depends on the eight characters before it."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    mixed = np.zeros(len(codes) + 1, dtype=np.uint32)
+    for back, factor in enumerate(_FACTORS):
+        mixed[1 + back :] += codes[: len(codes) - back] * np.uint32(factor)
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= np.uint32(0x2C1B3C6D)
+    mixed ^= mixed >> np.uint32(12)
+    spaces = np.zeros(len(mixed), dtype=bool)
+    spaces[1:] = np.isin(codes, _WHITE)
+    chosen = np.flatnonzero((spaces | (mixed & np.uint32(31) == 0))[:-1])
+    chosen = chosen[chosen > 0]
+    ranks = mixed[chosen].astype(np.int64) + np.where(spaces[chosen], 0, 1 << 32)
+    return chosen.tolist(), ranks.tolist()
 
 
 # ------------------------------------------------------------------------------------------------ boundaries
