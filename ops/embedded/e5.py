@@ -115,9 +115,9 @@ class _Layer:
         weights = queries @ keys.transpose(0, 2, 1)
         weights -= weights.max(axis=-1, keepdims=True)
         np.exp(weights, out=weights)
-        read: Floats = weights @ values
+        read = np.asarray(weights @ values, dtype=np.float32)
         read /= weights.sum(axis=-1, keepdims=True)
-        return np.asarray(read.transpose(1, 0, 2).reshape(length, -1), dtype=np.float32)
+        return read.transpose(1, 0, 2).reshape(length, -1)
 
 
 def _transposed(matrix: Floats) -> Floats:

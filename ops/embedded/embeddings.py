@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads it: the lanes bring the threads
+os.putenv("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads it: the lanes bring the threads
 
 import asyncio
 import base64

@@ -110,8 +110,7 @@ def _engines(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> Itera
     if "embeddings" in ports:
         threads = str(_embedding_threads(plan.cpus))
         where = ("--host", HOST, "--port", str(ports["embeddings"]), "--threads", threads)
-        own = env | {"OMP_NUM_THREADS": threads}
-        yield Part("embeddings", _python("ops.embedded.embeddings", *where), own, STORES, ports["embeddings"])
+        yield Part("embeddings", _python("ops.embedded.embeddings", *where), env, STORES, ports["embeddings"])
     if "qdrant" in ports:
         where = ("--host", HOST, "--port", str(ports["qdrant"]), "--path", str(plan.directory / "qdrant"))
         yield Part("qdrant", _python("ops.embedded.qdrant", *where), env, STORES, ports["qdrant"])
