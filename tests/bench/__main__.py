@@ -6,6 +6,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "embedding": "a first index against an endpoint with latency and with a limit per minute",
     "model": "the bundled embedding model beside the engine of its wheel",
     "thrift": "real commits replayed: characters embedded per character changed",
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",

@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -29,87 +29,9 @@ from typing import Any
 import structlog
 
 from tests.support.endpoint import Endpoint
-from tests.support.memory import MemoryIndex, RecordedHints
-from workers.adapters.embeddings import EmbeddingClient
-from workers.contract import schema
-from workers.contract.intake import Observation, Stat, observe, register_source
-from workers.contract.settings import EmbeddingSettings
-from workers.indexing.breaker import Breaker
-from workers.indexing.chunk import ChunkOptions
-from workers.indexing.embed import Embedding, Limits
-from workers.indexing.leases import Leases, Tally
-from workers.indexing.ledger import Ledger
-from workers.indexing.parse import Limits as ParseLimits
-from workers.indexing.parse import ParserPool
-from workers.indexing.ports import PendingPoint, Point, StoredPoint
-from workers.indexing.recipe import Space
-from workers.indexing.reconcile import Pipeline
-from workers.indexing.worker import IndexWorker
+from tests.support.road import Road
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-
-
-class Shelves(MemoryIndex):
-    """Finds a document's points without looking at all others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._of: dict[str, dict[str, None]] = defaultdict(dict)
-
-    def put(self, points: Sequence[Point], token: int) -> None:
-        super().put(points, token)
-        for point in points:
-            self._of[point.payload["doc_id"]][point.id] = None
-
-    def stored(self, document_id: str) -> dict[str, StoredPoint]:
-        return self._only(document_id).stored(document_id)
-
-    def pending(self, document_id: str) -> list[PendingPoint]:
-        return self._only(document_id).pending(document_id)
-
-    def drop_document(self, document_id: str, token: int) -> None:
-        self.drop(list(self._of[document_id]), token)
-
-    def _only(self, document_id: str) -> MemoryIndex:
-        return MemoryIndex({key: self.points[key] for key in self._of[document_id] if key in self.points})
-
-
-class Road:
-    """One folder and one index worker on it; only Qdrant is in memory."""
-
-    def __init__(self, home: Path, endpoint: Endpoint) -> None:
-        self.root = home / "docs"
-        self.root.mkdir()
-        self.endpoint = endpoint
-        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
-        register_source(self.engine, "docs", "folder", str(self.root))
-        ledger, tally, space = Ledger(self.engine, "bench"), Tally(), Space("m", endpoint.behaviour.dimensions)
-        self.index = Shelves()
-        self.parser = ParserPool(children=2, limits=ParseLimits())
-        self.client = EmbeddingClient(EmbeddingSettings(embeddings_url=endpoint.url, embeddings_model="m"))
-        limits = Limits(128, 100_000, 4)
-        self.embedding = Embedding(ledger, self.index, self.client, space, limits, Breaker(), tally)
-        pipeline = Pipeline(
-            ledger, self.index, self.parser, space, "c", "recipe", ChunkOptions(), 10**8, handover=self.embedding
-        )
-        leases = Leases(ledger, lambda: None)
-        self.worker = IndexWorker(ledger, pipeline, self.embedding, leases, RecordedHints(), tally)
-
-    def see(self, paths: Iterator[str] | list[str]) -> None:
-        """Index what is at these paths now, and embed it."""
-        for path in paths:
-            file = self.root / path
-            found = file.stat() if file.exists() else None
-            stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
-            seen = Observation("docs", path.encode(), stat, touched=True)
-            observe(self.engine, [seen])
-            self.worker.look(seen.document_id)
-        self.embedding.drain()
-
-    def close(self) -> None:
-        self.parser.close()
-        self.client.close()
-        self.engine.dispose()
 
 
 @dataclass
@@ -151,7 +73,7 @@ def recursive(mean: int) -> Callable[[str], list[str]]:
     """Return LangChain's splitter at a mean chunk length of about ``mean``."""
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    sample = [b["content"] for b in _base()][:100]
+    sample = [b["content"] for b in base_files()][:100]
     low, high = mean, mean * 4
     while high - low > 8:  # its chunk_size is a maximum; the mean is what is compared
         size = (low + high) // 2
@@ -161,7 +83,8 @@ def recursive(mean: int) -> Callable[[str], list[str]]:
     return RecursiveCharacterTextSplitter(chunk_size=low, chunk_overlap=0).split_text
 
 
-def _base() -> list[dict[str, Any]]:
+def base_files() -> list[dict[str, Any]]:
+    """Return the documents before the first commit."""
     with gzip.open(DATA / "edits" / "peps2017.base.jsonl.gz", "rt") as lines:
         return [json.loads(line) for line in lines]
 
@@ -199,13 +122,13 @@ def main(args: list[str]) -> int:
 
 
 def _replay(road: Road, endpoint: Endpoint, commits: int, scratch: Path) -> None:
-    base = _base()
+    base = base_files()
     for file in base:
         _write(road.root / file["path"], file["content"].encode())
     road.see([file["path"] for file in base])
     texts = [p["content"] for p in road.index.points.values()]
     mean = sum(map(len, texts)) // len(texts)
-    print(f"base: {len(base)} files, {len(texts)} chunks of {mean} characters on average")
+    print(f"base: {len(base)} files, {len(texts)} chunks of {mean} characters on average", flush=True)
     others = Others({"recursive": recursive(mean), "whole documents": lambda text: [text]})
     for file in base:
         others.embed(file["content"])
@@ -213,6 +136,9 @@ def _replay(road: Road, endpoint: Endpoint, commits: int, scratch: Path) -> None
     for number, commit in enumerate(events(DATA / "edits" / "peps2017.events.jsonl.gz")):
         if number >= commits:
             break
+        if number % 100 == 99:
+            print(f"after {number} commits", flush=True)
+            _print(costs)
         _commit(road, endpoint, commit, others, costs, scratch)
     _print(costs)
     if repeated := endpoint.counters.repeated:
