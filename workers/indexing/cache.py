@@ -50,7 +50,7 @@ Vector = NDArray[np.float32]
 TOUCH_S = 3600.0
 """A last use is written down at most this often for each vector: the order of forgetting needs no more."""
 FLIGHT_S = 75.0
-"""How long a text counts as being fetched: longer than one request may take (UPWELL_EMBEDDINGS_TIMEOUT)."""
+"""How long a text counts as being fetched; it should be longer than a request may take (UPWELL_EMBEDDINGS_TIMEOUT)."""
 PAGE = 500
 ROW_BYTES = 120
 """What a row costs beside its vector: key, twice, and columns."""
@@ -92,6 +92,7 @@ class EmbeddingCache:
     """Vectors of texts, shared by every worker of a deployment.  Threads may share it; it opens at first use."""
 
     def __init__(self, ledger: Engine, owner: str) -> None:
+        self.flight_s = FLIGHT_S
         self._ledger = ledger
         self._owner = owner
         self._opening = threading.Lock()
@@ -112,7 +113,7 @@ class EmbeddingCache:
             self._touch(stale)
         return found
 
-    def claim(self, keys: Sequence[str], *, lease_s: float = FLIGHT_S) -> Flight:
+    def claim(self, keys: Sequence[str]) -> Flight:
         """Take the right to fetch texts, so that nobody else pays for them meanwhile.
 
         What is ours ends with `remember` or `release`; after a crash, with the lease.
@@ -123,7 +124,7 @@ class EmbeddingCache:
         with self._room().begin() as connection:
             now = _now(connection)
             for page in _pages(raw):
-                rows = [{"key": key, "owner": self._owner, "until": now + lease_s} for key in page]
+                rows = [{"key": key, "owner": self._owner, "until": now + self.flight_s} for key in page]
                 wish = _insert(connection, flights).values(rows)
                 wish = wish.on_conflict_do_update(
                     index_elements=["key"],

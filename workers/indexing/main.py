@@ -127,6 +127,7 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         # What a silent attempt has sent may be on its way until its lease is over, and then for one client timeout.
         late_writes_s=settings.lease + settings.qdrant_timeout,
     )
+    ledger.vectors.flight_s = settings.embeddings_timeout + 15.0
     # Parser children warm up while the servers are asked.
     parser = ParserPool(
         children=settings.parser_children,
