@@ -41,7 +41,7 @@ from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, 
 from workers.contract.schema import documents, processes
 from workers.housekeeping.sweep import sweep
 
-EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "8"))
 BLOCKS = (
     "# Red\n\nOne fish swims.",
     "# Blue\n\nTwo fish rest.",
