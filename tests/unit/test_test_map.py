@@ -44,9 +44,3 @@ def test_every_test_that_the_map_names_exists(number, names):
         file, _, test = name.partition("::")
         assert (TESTS / file).is_file(), file
         assert not test or test in defined(TESTS / file), name
-
-
-def test_no_fault_has_two_rows():
-    numbers = [number for number, _ in rows() if number != "–"]
-
-    assert len(numbers) == len(set(numbers))
