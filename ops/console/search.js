@@ -55,7 +55,10 @@ function showConditions() {
 }
 
 function showFacets(facets) {
-  const groups = Object.entries(facets || {}).filter(([, values]) => values.length > 1 || conditions.length);
+  const chosen = ([name]) => conditions.some((each) => each.field === name.split(":")[0]);
+  // Something that every document has for itself (a number, a slug) divides nothing.
+  const divides = ([, values]) => values.length > 1 && (values.length <= 4 || values[0].count > 2);
+  const groups = Object.entries(facets || {}).filter((group) => chosen(group) || divides(group));
   $("facets").replaceChildren(...groups.map(([name, values]) => {
     const [field, unit] = name.split(":");
     const group = element("div", null, "facet");

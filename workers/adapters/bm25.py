@@ -97,9 +97,11 @@ def search_vector(text: str, languages: Sequence[str] = ()) -> SparseVector:
 @lru_cache(maxsize=1 << 16)
 def word_ids(word: str, languages: tuple[str, ...] = ()) -> tuple[int, ...]:
     """Return the token ids of one word; none for a stop word.  A common id: search takes two words for the same."""
-    found = dict.fromkeys(search_vector(word).indices)
+    word = _clean(word)
+    forms = [word, *(part for name in _compounds(word) for part in _other_forms(name))]
+    found = dict.fromkeys(token for form in forms for token in _model(_DEFAULT).embed_query(form).indices)
     for name in languages:
-        found |= dict.fromkeys(_model(name).embed_query(_clean(word)).indices)
+        found |= dict.fromkeys(_model(name).embed_query(word).indices)
     return tuple(found)
 
 
@@ -193,4 +195,4 @@ def _segments() -> Any:
 def _word() -> re.Pattern[str]:
     """Letters and digits, and the marks that belong to them: ``re`` alone would cut Hindi and decomposed accents."""
     marks = [chr(n) for n in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(n))[0] == "M"]
-    return re.compile(f"[^\\W_](?:[^\\W_]|[{''.join(map(re.escape, marks))}])*")
+    return re.compile(f"[^\\W_]+(?:[{''.join(map(re.escape, marks))}]+[^\\W_]*)*")

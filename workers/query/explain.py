@@ -68,7 +68,7 @@ def summary(lists: Mapping[str, Place], matched: Sequence[str], one: Candidate) 
     """Return the reasons as a sentence for people who have never heard of a vector."""
     said = []
     if matched:
-        said.append(f"It has the words {_listed(matched)}")
+        said.append(f"It has the word{'s' * (len(matched) > 1)} {_listed(matched)}")
     for name, place in lists.items():
         said.append(f"it is number {place.rank} by {_LISTS.get(name, name)}")
     if lists and "dense" not in lists:

@@ -5,6 +5,7 @@ Every step says on each candidate what it did, so that a search can be explained
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,12 @@ from workers.query.dates import period
 from workers.query.filters import payload_path
 from workers.query.requests import Recency
 from workers.query.values import Found
-from workers.query.words import words
 
 NEARLY = 0.95
 """Share of common words (Jaccard) from which two texts say the same, provided that their figures are the same."""
+
+_WORD = re.compile(r"[^\W_]+")
+_FIGURE = re.compile(r"\d")
 
 FEW_WORDS = 8
 """Shorter texts are duplicates only when they are equal."""
@@ -39,11 +42,8 @@ def candidates(found: Sequence[Found]) -> list[Candidate]:
     return [Candidate(one, one.score) for one in found]
 
 
-def collapsed(ranked: Sequence[Candidate], most: int | None = None) -> list[Candidate]:
-    """Return the candidates without those that say the same as a better one; the better one remembers them.
-
-    With ``most``, it stops when so many are kept: nobody reads further.
-    """
+def collapsed(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates without those that say the same as a better one; the better one remembers them."""
     kept: list[Candidate] = []
     seen: dict[str, int] = {}
     texts: list[_Text] = []
@@ -54,7 +54,7 @@ def collapsed(ranked: Sequence[Candidate], most: int | None = None) -> list[Cand
             same = next((i for i, other in enumerate(texts) if text.says_the_same_as(other)), None)
         if same is not None:
             kept[same] = replace(kept[same], duplicates=(*kept[same].duplicates, one.found))
-        elif most is None or len(kept) < most:
+        else:
             seen[text.plain] = len(kept)
             kept.append(one)
             texts.append(text)
@@ -137,10 +137,9 @@ class _Text:
 
     @classmethod
     def of(cls, content: str) -> _Text:
-        found = [content[start:end].casefold() for start, end in words(content)]
-        bag = frozenset(found)
-        plain = " ".join(content.casefold().split())
-        return cls(plain, bag, frozenset(word for word in bag if any(letter.isdigit() for letter in word)))
+        folded = content.casefold()
+        bag = frozenset(_WORD.findall(folded))
+        return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, bag)))
 
     def says_the_same_as(self, other: _Text) -> bool:
         """Two forms that differ in an amount or a date are two forms."""

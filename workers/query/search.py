@@ -121,7 +121,7 @@ def search_many(
     """Return the result of each request; their vectors come from the endpoint with one call."""
     started = time.monotonic()
     asked = ask(requests, index, embedder)
-    waited = time.monotonic() - started
+    waited = (time.monotonic() - started) / len(requests)
     return [_searched(request, one, index, reranker, waited) for request, one in zip(requests, asked, strict=True)]
 
 
@@ -153,7 +153,8 @@ def _searched(
     request: SearchRequest, asked: Asked, index: SearchIndex, reranker: Reranker | None, waited: float
 ) -> SearchResult:
     started = time.monotonic()
-    asked, found = find(request, asked, index, limit=_pool(request))
+    deep = max(_pool(request), FACET_POOL if request.facets or request.recency else 0)
+    asked, found = find(request, asked, index, limit=deep)
     ranked, fault = _ranked(request, found, reranker)
     chosen = ranked[: request.limit]
     neighbours = _neighbours(request, chosen, index)
@@ -192,7 +193,7 @@ def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int
 
 
 def _pool(request: SearchRequest) -> int:
-    return max(LEAST_POOL, POOL * request.limit, FACET_POOL if request.facets else 0)
+    return max(LEAST_POOL, POOL * request.limit)
 
 
 def _ranked(
@@ -202,8 +203,9 @@ def _ranked(
     ranked, fault = ranking.candidates(found), None
     if request.recency is not None:
         ranked = ranking.aged(ranked, request.recency, ranking.now())
+    ranked = ranked[: _pool(request)]
     if request.collapse:
-        ranked = ranking.collapsed(ranked, _pool(request))
+        ranked = ranking.collapsed(ranked)
     if reranker is not None and request.rerank and ranked:
         try:
             scores = reranker.scores(request.query, [one.found.content for one in ranked[:RERANKED]])
