@@ -8,6 +8,7 @@ const OURS = new Set(["source", "path", "title", "filetype", "language", "author
   "heading", "page", "chunk", "sidecar_error"]);
 const MOST_OWN = 6;
 const MOST_SHOWN = 8;
+const MOST_GROUPS = 7;
 const CONDITION = /^\s*([^=<>!{}]+?)\s*(!=|>=|<=|=|>|<)\s*(.+?)\s*$/;
 const RANGES = { ">": "gt", ">=": "gte", "<": "lt", "<=": "lte" };
 let conditions = [];  // {field, test, label}: all must hold; several of one facet: either
@@ -58,7 +59,7 @@ function showFacets(facets) {
   const chosen = ([name]) => conditions.some((each) => each.field === name.split(":")[0]);
   // Something that every document has for itself (a number, a slug) divides nothing.
   const divides = ([, values]) => values.length > 1 && (values.length <= 4 || values[0].count > 2);
-  const groups = Object.entries(facets || {}).filter((group) => chosen(group) || divides(group));
+  const groups = Object.entries(facets || {}).filter((group) => chosen(group) || divides(group)).slice(0, MOST_GROUPS);
   $("facets").replaceChildren(...groups.map(([name, values]) => {
     const [field, unit] = name.split(":");
     const group = element("div", null, "facet");
