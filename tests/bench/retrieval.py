@@ -224,11 +224,11 @@ def _weights(vector: bm25.SparseVector) -> dict[int, float]:
 def lexical(collection: Collection) -> dict[str, list[float | None]]:
     """Return nDCG@10 of every question for Qdrant's BM25 with its defaults, and for ours."""
     texts = [piece.text for piece in collection.pieces]
-    inferred = [Bm25().embed_document(text) for text in texts]
+    model = Bm25()
+    inferred = [model.embed_document(text) for text in texts]
     default = Words(dict(zip(each.indices, each.values, strict=True)) for each in inferred)
     ours = Words(_weights(bm25.document_vector(text)) for text in texts)
     found: dict[str, list[float | None]] = defaultdict(list)
-    model = Bm25()
     for key, text in collection.questions:
         for name, words, query in (
             ("qdrant/bm25", default, dict.fromkeys(model.embed_query(text).indices, 1.0)),
@@ -285,11 +285,13 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="retrieval", description=__doc__)
     parser.add_argument("collections", nargs="+", help=f"folders in BEIR layout, or names below {DATA}")
     parser.add_argument("--lexical", action="store_true", help="BM25 variants; needs no vectors")
+    parser.add_argument("--only", nargs="*", help="only these parts, e.g. xquad-de")
     parser.add_argument("--embed", type=float, default=0.0, help="seconds to spend on vectors that are missing")
     parser.add_argument("--vectors", type=Path, default=VECTORS, help="where vectors are remembered")
     wanted = parser.parse_args(words)
     folders = [Path(name) if Path(name).is_dir() else DATA / name for name in wanted.collections]
     collections = [each for folder in folders for each in read_collection(folder)]
+    collections = [each for each in collections if not wanted.only or each.name in wanted.only]
     if wanted.lexical:
         _table({each.name: lexical(each) for each in collections}, "qdrant/bm25")
         return 0
