@@ -149,7 +149,7 @@ def dbsf(dense: Ranked, words: Ranked) -> Scores:
     return scores
 
 
-def summed(dense_weight: float = 1.7, half: float = 16.0) -> Callable[[Ranked, Ranked], Scores]:
+def summed(dense_weight: float = 1.2, half: float = 16.0) -> Callable[[Ranked, Ranked], Scores]:
     """Return the fusion of `workers.adapters.qdrant_search`."""
 
     def fuse(dense: Ranked, words: Ranked) -> Scores:
@@ -171,10 +171,10 @@ FUSIONS: dict[str, Callable[[Ranked, Ranked], Scores]] = {
     "rrf k=61": rrf(61),
     "dbsf": dbsf,
     "sum": summed(),
-    "sum, dense 1.2": summed(1.2),
-    "sum, dense 2.4": summed(2.4),
-    "sum, half at 8": summed(1.7, 8),
-    "sum, half at 24": summed(1.7, 24),
+    "sum, dense 0.8": summed(0.8),
+    "sum, dense 1.7": summed(1.7),
+    "sum, half at 8": summed(1.2, 8),
+    "sum, half at 24": summed(1.2, 24),
 }
 
 # ------------------------------------------------------------------------------------------------------------ vectors

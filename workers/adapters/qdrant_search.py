@@ -30,7 +30,7 @@ PREFETCH = 100
 SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
-DENSE_WEIGHT = 1.7
+DENSE_WEIGHT = 1.2
 BM25_HALF = 16.0
 """The BM25 score that is worth half of the most that words can give."""
 
