@@ -13,7 +13,7 @@ from workers.query.requests import Recency
 from workers.query.values import Found
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FORM = "The tenant pays a monthly rent of {} euros to the landlord on the first day of each month without delay."
+FORM = " ".join(f"clause{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(60)) + " rent of {} euros"
 
 
 def found(number: int, content: str = "", *, doc: str = "", score: float | None = None, vector=None, **metadata):
