@@ -103,9 +103,9 @@ def _known(exc: Exception) -> CliError | None:
 
     from ops.api.main import ApiRefuses
     from producers.roots import RootError
-    from workers.contract.schema import LedgerMismatch
+    from workers.contract.schema import LedgerUnusable
 
-    if isinstance(exc, RootError | LedgerMismatch):
+    if isinstance(exc, RootError | LedgerUnusable):
         return CliError(str(exc), exit_code=EXIT_MISCONFIGURED)
     if isinstance(exc, ApiRefuses):
         # A port that is taken may be free, or another, next time; anything else will not mend by itself.

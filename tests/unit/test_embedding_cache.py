@@ -15,6 +15,10 @@ from workers.indexing import cache as module
 from workers.indexing.cache import EmbeddingCache, flights, vectors
 
 
+ON_SQLITE = pytest.mark.parametrize("either_ledger_url", ["sqlite"], indirect=True)
+"""For what only a room in a file of its own has."""
+
+
 def key(name: object) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()
 
@@ -25,8 +29,8 @@ def unit(*values: float) -> np.ndarray:
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+def engine(either_ledger_url):
+    engine = schema.open_ledger(either_ledger_url)
     yield engine
     engine.dispose()
 
@@ -62,6 +66,7 @@ def test_a_vector_comes_back_with_its_direction_and_twice_is_once(cache):
     assert cache.size()[0] == 1
 
 
+@ON_SQLITE
 def test_a_ledger_that_is_thrown_away_leaves_the_vectors(cache, engine, tmp_path):
     cache.remember([(key("k"), unit(1, 2))])
     engine.dispose()
@@ -83,6 +88,7 @@ def test_the_longest_unused_are_forgotten_first_and_a_use_counts(cache, monkeypa
     assert set(cache.known([key(n) for n in range(5)])) == {key(0), key(4)}
 
 
+@ON_SQLITE
 def test_a_use_shortly_after_the_last_writes_nothing(cache):
     cache.remember([(key("k"), unit(1, 1))])
     with sqlite3.connect(cache._room().url.database) as connection:
@@ -91,6 +97,7 @@ def test_a_use_shortly_after_the_last_writes_nothing(cache):
         assert connection.execute("PRAGMA data_version").fetchone() == before
 
 
+@ON_SQLITE
 def test_the_room_is_bounded_in_bytes_too_and_its_file_shrinks(cache, tmp_path):
     cache.remember([(key(n), np.ones(4096, dtype=np.float32)) for n in range(500)])
     checkpoint(cache)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import select, update
 
@@ -16,8 +18,8 @@ SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+def engine(either_ledger_url):
+    engine = schema.open_ledger(either_ledger_url)
     register_source(engine, "docs", "folder", "/docs")
     yield engine
     engine.dispose()
@@ -339,7 +341,7 @@ def test_a_ledger_of_another_release_is_refused_with_the_way_out(tmp_path, monke
     schema.open_ledger(url).dispose()
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 99)
 
-    with pytest.raises(schema.LedgerMismatch, match="UPWELL_LEDGER_URL"):
+    with pytest.raises(schema.LedgerUnusable, match="UPWELL_LEDGER_URL"):
         schema.open_ledger(url)
 
 
@@ -349,3 +351,39 @@ def test_a_lease_lasts_as_long_as_the_ledger_was_told(engine):
     Ledger(engine, "hasty", lease_s=-1.0).claim(SEEN.document_id, RECIPE)
 
     assert Ledger(engine, "patient").claim(SEEN.document_id, RECIPE) is not None
+
+
+def test_two_watchers_that_see_changes_at_once_ask_for_two_looks(engine):
+    """An index worker that claims between the two must see that there was a second change."""
+    observe(engine, [SEEN])
+    [before] = [row(engine, SEEN.document_id).desired_generation]
+    changes = [Observation("docs", b"a.txt", Stat(size, 20, 30), touched=True) for size in range(40)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda change: observe(engine, [change]), changes))
+
+    assert row(engine, SEEN.document_id).desired_generation == before + len(changes)
+
+
+def test_of_many_workers_that_claim_at_once_one_gets_the_document(engine):
+    observe(engine, [SEEN])
+    workers = [Ledger(engine, f"worker-{number}") for number in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda worker: worker.claim(SEEN.document_id, RECIPE), workers))
+
+    assert sum(claim is not None for claim in claims) == 1
+
+
+def test_processes_that_start_together_create_one_ledger(either_ledger_url):
+    with ThreadPoolExecutor(6) as pool:
+        engines = list(pool.map(lambda _: schema.open_ledger(either_ledger_url), range(6)))
+
+    assert [observe(engine, [SEEN]) for engine in engines] == [[SEEN.document_id], [], [], [], [], []]
+    for engine in engines:
+        engine.dispose()
+
+
+def test_a_database_without_its_driver_is_named_with_the_way_out():
+    with pytest.raises(schema.LedgerUnusable, match="upwell\\[postgres\\]"):
+        schema.open_ledger("mysql+pymysql://127.0.0.1/upwell")

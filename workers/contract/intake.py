@@ -131,7 +131,9 @@ def _record(connection: Connection, batch: dict[str, Observation], now: float) -
         columns.seen_mtime_ns,
         columns.seen_inode,
     ).where(columns.id.in_(list(batch)))
-    known = {row.id: row for row in connection.execute(query)}
+    # Locked, where the engine has row locks: of two watchers that see a change at once, each must count as one.
+    locked = query.order_by(columns.id).with_for_update()
+    known = {row.id: row for row in connection.execute(locked)}
     new: list[dict[str, Any]] = []
     changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     dirty: list[str] = []

@@ -34,6 +34,8 @@ from sqlalchemy.engine import Connection, make_url
 
 SCHEMA_VERSION = 2
 
+_CREATING = 7_593_214_410  # any number that no other program on this database uses
+
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
@@ -170,8 +172,8 @@ feedback = Table(
 Index("feedback_at", feedback.c.at)
 
 
-class LedgerMismatch(RuntimeError):
-    """The ledger was written by another release of Upwell."""
+class LedgerUnusable(RuntimeError):
+    """The ledger was written by another release, or its driver is missing; the text says what to do."""
 
 
 def now(connection: Connection) -> ColumnElement[float]:
@@ -185,7 +187,7 @@ def open_ledger(url: str, *, busy_timeout_s: float = 10.0) -> Engine:
     """Open the ledger at ``url``, creating its tables on first use.
 
     Raises:
-        LedgerMismatch: the tables belong to another release.
+        LedgerUnusable: the tables belong to another release, or the database's driver is not installed.
         sqlalchemy.exc.OperationalError: the database does not answer.
     """
     parsed = make_url(url)
@@ -194,7 +196,13 @@ def open_ledger(url: str, *, busy_timeout_s: float = 10.0) -> Engine:
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         options = {"connect_args": {"timeout": busy_timeout_s, "check_same_thread": False}}
-    engine = create_engine(parsed, **options)
+    try:
+        engine = create_engine(parsed, **options)
+    except ModuleNotFoundError as exc:
+        raise LedgerUnusable(
+            f"UPWELL_LEDGER_URL asks for {parsed.drivername}, whose driver {exc.name} is not installed."
+            " For PostgreSQL: pip install 'upwell[postgres]', and a URL that starts with postgresql+psycopg://"
+        ) from None
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
     _create(engine)
@@ -220,17 +228,28 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 def _create(engine: Engine) -> None:
     if not inspect(engine).has_table("meta"):
-        with engine.begin() as connection:  # IMMEDIATE: two processes that start together take turns
+        with engine.begin() as connection:
+            take_turns(connection)
             metadata.create_all(connection, checkfirst=True)
             if connection.scalar(select(meta.c.value).where(meta.c.key == "schema")) is None:
                 connection.execute(insert(meta).values(key="schema", value=str(SCHEMA_VERSION)))
     with engine.connect() as connection:
         found = connection.scalar(select(meta.c.value).where(meta.c.key == "schema"))
     if found != str(SCHEMA_VERSION):
-        raise LedgerMismatch(
+        raise LedgerUnusable(
             f"The ledger has schema {found}, this release needs {SCHEMA_VERSION}. Point UPWELL_LEDGER_URL at another"
             " database, or move the old one away: a new scan rebuilds it without embedding anything again."
         )
+
+
+def take_turns(connection: Connection) -> None:
+    """Let processes that create the same tables do so one after the other, until the transaction ends.
+
+    SQLite's transactions begin with the write lock anyway.  PostgreSQL's CREATE TABLE IF NOT EXISTS fails when another
+    process does the same at that moment.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATING})")
 
 
 def reading(engine: Engine) -> Engine:

@@ -118,7 +118,7 @@ class EmbeddingCache:
 
         What is ours ends with `remember` or `release`; after a crash, with the lease.
         """
-        raw = [bytes.fromhex(key) for key in dict.fromkeys(keys)]
+        raw = sorted(bytes.fromhex(key) for key in set(keys))  # one order for everybody: row locks cannot deadlock
         ours: set[bytes] = set()
         known: dict[str, Vector] = {}
         with self._room().begin() as connection:
@@ -142,7 +142,7 @@ class EmbeddingCache:
 
     def remember(self, found: Iterable[tuple[str, Vector]]) -> None:
         """Keep vectors for every text that may come again, in any document, and end their flights."""
-        fresh = {bytes.fromhex(key): _packed(vector) for key, vector in found}
+        fresh = {bytes.fromhex(key): _packed(vector) for key, vector in sorted(found, key=lambda pair: pair[0])}
         if not fresh:
             return
         with self._room().begin() as connection:
@@ -229,6 +229,7 @@ def _open(ledger: Engine) -> Engine:
         )
         _prepare(engine)
     with engine.begin() as connection:
+        schema.take_turns(connection)
         metadata.create_all(connection, checkfirst=True)
     return engine
 

@@ -45,7 +45,7 @@ def run() -> None:
     except WorkerError as exc:
         print(f"upwell: {exc}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
-    except schema.LedgerMismatch as exc:
+    except schema.LedgerUnusable as exc:
         print(f"upwell: {exc}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
 

@@ -53,7 +53,7 @@ class LedgerCatalogue:
         try:
             with self._opened().connect() as connection:
                 rows = connection.execute(query).all()
-        except (SQLAlchemyError, OSError, schema.LedgerMismatch) as exc:
+        except (SQLAlchemyError, OSError, schema.LedgerUnusable) as exc:
             log.warning("answer.no_ledger", error=type(exc).__name__)
             return {}
         return {
