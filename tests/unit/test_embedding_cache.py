@@ -14,7 +14,6 @@ from workers.contract import schema
 from workers.indexing import cache as module
 from workers.indexing.cache import EmbeddingCache, flights, vectors
 
-
 ON_SQLITE = pytest.mark.parametrize("either_ledger_url", ["sqlite"], indirect=True)
 """For what only a room in a file of its own has."""
 
