@@ -88,6 +88,12 @@ class Figures(Collector):
                 dirty.add_metric([process["name"]], float(process["info"].get("dirty", 0)))
         yield age
         yield dirty
+        away = GaugeMetricFamily(
+            "upwell_breaker_open", "1: index workers leave this server alone for a while.", labels=["server"]
+        )
+        for name, told in self._status["breakers"].items():
+            away.add_metric([name], float(told["state"] != "closed"))
+        yield away
 
     def _audits(self) -> Iterator[Metric]:
         """The last audit; findings that are left are what somebody should look at."""

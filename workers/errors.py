@@ -5,7 +5,7 @@
     . SourceUnsettled     the file changed while it was being read
     . SourceUnavailable   the file cannot be read right now (permission, I/O error, root away)
     . Outage              a server we need is away: consumes no attempt
-      > IndexUnavailable, EmbedderUnavailable, ChatUnavailable, RerankerUnavailable
+      > IndexUnavailable, EmbedderUnavailable, ChatUnavailable, RerankerUnavailable, LedgerUnavailable
       > RateLimited         the embedding endpoint is well and asks to be asked more slowly
     . ParserCrashed       the parser child died, ran out of time or of memory
   - Permanent   park the document; a person is told why
@@ -55,6 +55,10 @@ class EmbedderUnavailable(Outage):
 
 class RateLimited(EmbedderUnavailable):
     """The embedding endpoint is well; it asks to be asked more slowly."""
+
+
+class LedgerUnavailable(Outage):
+    """The ledger is busy or does not answer."""
 
 
 class ChatUnavailable(Outage):

@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ops.api.ledger_views import LedgerViews
+from ops.api.ledger_views import ALIVE_S, LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.contract.messages import Queue
@@ -54,7 +54,8 @@ class Status:
             "rate_per_s": round(rate, 2),
             "eta_s": round(waiting / rate) if waiting and rate else None,
             "sources": self._views.sources(),
-            "processes": self._views.processes(),
+            "processes": (processes := self._views.processes()),
+            "breakers": breakers(processes),
             "qdrant": self.fullness(),
             "audit": audits(self._engine),
         }
@@ -131,6 +132,18 @@ class Status:
     def _key(self) -> dict[str, str]:
         key = self._settings.qdrant_api_key
         return {"api-key": key.get_secret_value()} if key else {}
+
+
+def breakers(processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, by server, what the worst off of the living index workers tells of it: closed, open or half open."""
+    worst: dict[str, dict[str, Any]] = {}
+    for process in processes:
+        if process["age_s"] >= ALIVE_S:
+            continue
+        for name, told in process["info"].get("breakers", {}).items():
+            if name not in worst or told["failures"] > worst[name]["failures"]:
+                worst[name] = told
+    return worst
 
 
 def without_password(url: str) -> str:

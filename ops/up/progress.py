@@ -85,10 +85,14 @@ class Progress:
 
 
 def alarms(status: dict[str, Any]) -> tuple[str, ...]:
-    """Return why a source is not being followed, for each that is not."""
-    return tuple(
+    """Return why a source is not being followed, and why a server is left alone, for each."""
+    found = [
         f"{source.get('name')}: {source['alarm']}" for source in status.get("sources") or () if source.get("alarm")
-    )
+    ]
+    for name, told in (status.get("breakers") or {}).items():
+        if told.get("state") != "closed":
+            found.append(f"{name}: {told.get('reason') or 'does not answer'} Tried again by itself; nothing is lost.")
+    return tuple(found)
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
 from workers.contract import schema
@@ -273,9 +274,66 @@ def test_an_outage_of_the_index_consumes_no_attempt(bench, monkeypatch):
             bench.run(key)
             assert (bench.row(key).state, bench.row(key).attempts) == (State.FAILED, 0)
             bench.expire(key)
+            bench.worker.index_breaker.succeeded()
     bench.run(key)
 
     assert bench.row(key).state == State.READY
+
+
+def test_while_the_index_is_away_one_document_tries_and_the_others_wait_in_the_queue(bench, monkeypatch):
+    keys = [bench.write(f"{number}.txt", "one") for number in range(10)]
+    now, asked = [0.0], []
+    worker = replace(bench.worker, index_breaker=Breaker(clock=lambda: now[0]))
+
+    def away(document):
+        asked.append(document)
+        raise IndexUnavailable("No answer from Qdrant at http://x (UPWELL_QDRANT_URL).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.index, "stored", away)
+        for key in keys:
+            worker.look(key)
+        assert len(asked) == 1
+        assert [bench.row(key).state for key in keys] == [State.FAILED] + [State.QUEUED] * 9
+        assert worker.index_breaker.told()["state"] == "open"
+        assert "UPWELL_QDRANT_URL" in worker.index_breaker.told()["reason"]
+
+        now[0] = 100.0
+        for key in keys[1:]:
+            worker.look(key)
+        assert len(asked) == 2
+
+    now[0] = 1000.0
+    bench.expire(keys[0])
+    for key in keys:
+        worker.look(key)
+    assert worker.index_breaker.told()["state"] == "closed"
+    assert {bench.row(key).state for key in keys} == {State.EMBEDDING}
+
+
+@pytest.mark.parametrize("end", [MemoryError, SystemExit])
+def test_what_would_end_the_worker_costs_its_document_an_attempt_and_the_worker_lives(bench, end):
+    key = bench.write("a.txt", "one")
+    bench.parser.error = end()
+
+    for expected in (State.FAILED, State.FAILED, State.PARKED):
+        bench.run(key)
+        assert (bench.row(key).state, bench.row(key).error_class) == (expected, end.__name__)
+        bench.expire(key)
+
+
+def test_a_ledger_that_does_not_take_the_commit_costs_no_attempt_and_nothing_is_called_done(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+
+    def busy(*_args):
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "commit", busy)
+        bench.worker.look(key)
+
+    assert (bench.row(key).state, bench.row(key).attempts) == (State.FAILED, 0)
+    assert "UPWELL_LEDGER_URL" in bench.row(key).reason
 
 
 def test_a_dead_endpoint_leaves_lexical_search_and_everything_is_embedded_later(bench):
@@ -409,6 +467,7 @@ def test_a_revert_after_a_failed_attempt_is_no_short_cut_to_ready(bench, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(bench.index, "drop", no_answer)
         bench.run(key)
+    bench.worker.index_breaker.succeeded()
     bench.write("a.txt", "one\n\ntwo")
     bench.run(key)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 FIRST_S = 2.0
 LONGEST_S = 60.0
+TRIAL_S = 5.0
+"""How long one trial keeps others from trying as well; it may end without a verdict."""
 
 
 class Breaker:
@@ -23,6 +25,18 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._open_until = 0.0
+        self._reason: str | None = None
+
+    def admits(self) -> bool:
+        """Tell whether to ask the endpoint now; while it is half open, one at a time."""
+        with self._lock:
+            now = self._clock()
+            if self._failures == 0:
+                return True
+            if now < self._open_until:
+                return False
+            self._open_until = now + TRIAL_S
+            return True
 
     def seconds_open(self) -> float:
         """Return the seconds until the next try; 0: closed or half open."""
@@ -34,10 +48,17 @@ class Breaker:
         """Failures in a row."""
         return self._failures
 
-    def failed(self, retry_after: float | None = None) -> float:
+    def told(self) -> dict[str, str | float | int | None]:
+        """Return what people may know: closed, open or half open, failures in a row, seconds to wait, and why."""
+        wait = self.seconds_open()
+        state = "closed" if self._failures == 0 else "open" if wait else "half open"
+        return {"state": state, "failures": self._failures, "open_s": round(wait, 1), "reason": self._reason}
+
+    def failed(self, retry_after: float | None = None, *, reason: str | None = None) -> float:
         """Open it, for what the endpoint asks or a doubling time; returns the seconds."""
         with self._lock:
             self._failures += 1
+            self._reason = reason
             doubling = min(LONGEST_S, FIRST_S * 2 ** (self._failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
             wait = retry_after if retry_after is not None else doubling
             self._open_until = self._clock() + wait

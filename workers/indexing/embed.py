@@ -250,9 +250,9 @@ class Embedding:
             self._gate.failed()
             if self._canary:
                 self._canary.doubt()
-            self._stand_back(batch, self._breaker.failed(exc.retry_after), exc)
+            self._stand_back(batch, self._breaker.failed(exc.retry_after, reason=str(exc)), exc)
         except (EmbedderMisconfigured, IndexMisconfigured) as exc:
-            self._breaker.failed(60.0)
+            self._breaker.failed(60.0, reason=str(exc))
             self._stand_back(batch, 60.0, exc)
         except (IndexUnavailable, SQLAlchemyError) as exc:
             self._stand_back(batch, 5.0, exc)
@@ -367,7 +367,7 @@ class Embedding:
         self._budget.pause(wait)
         self._tally.add(embedding__limited=1)
         if wait > PATIENCE_S:
-            self._breaker.failed(wait)
+            self._breaker.failed(wait, reason=str(exc))
             self._stand_back(batch, wait, exc)
             return
         self._desk.put_back(batch)

@@ -146,7 +146,7 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
     index.fields.declare(settings.metadata_indexes)
     rules = FolderRules(settings.metadata_rules)
     options = ChunkOptions(target_chars=settings.chunk_target, max_chars=settings.chunk_max)
-    tally, breaker = Tally(), Breaker()
+    tally, breaker, index_breaker = Tally(), Breaker(), Breaker()
     limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
     budget = Budget(
         settings.broker_url.get_secret_value(),
@@ -175,7 +175,8 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         intake.beat(
             engine,
             "index-worker",
-            {"breaker_open_s": round(breaker.seconds_open(), 1), "breaker_failures": breaker.failures},
+            {"breakers": {"embeddings": breaker.told(), "qdrant": index_breaker.told()}},
         )
 
-    return IndexWorker(ledger, pipeline, embedding, Leases(ledger, beat), hints, tally), parser
+    leases = Leases(ledger, beat)
+    return IndexWorker(ledger, pipeline, embedding, leases, hints, tally, index_breaker), parser

@@ -72,6 +72,7 @@ class Outcome:
     moved_on: bool = False
     parse_s: float = 0.0
     store_s: float = 0.0
+    asked_index: bool = True  # False: the bytes were the indexed ones, and nobody asked Qdrant anything
 
 
 class Handover(Protocol):
@@ -251,7 +252,13 @@ class Pipeline:
         if look_again(claim.root, claim.raw_path) != look:
             return None
         row = self.ledger.confirm(claim)
-        return Outcome(claim.document_id, row.state, moved_on=row.moved_on, vectors_pending=row.vectors_pending)
+        return Outcome(
+            claim.document_id,
+            row.state,
+            moved_on=row.moved_on,
+            vectors_pending=row.vectors_pending,
+            asked_index=False,
+        )
 
     def _without_chunks(
         self,

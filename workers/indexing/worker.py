@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from workers.contract.broker import Hints
 from workers.contract.states import State
-from workers.errors import Outage, Permanent, SourceUnavailable, SourceUnsettled, Transient
+from workers.errors import (
+    IndexUnavailable,
+    LedgerUnavailable,
+    Outage,
+    Permanent,
+    SourceUnavailable,
+    SourceUnsettled,
+    Transient,
+)
+from workers.indexing.breaker import Breaker
 from workers.indexing.deadline import LeaseLost
 from workers.indexing.embed import Embedding
 from workers.indexing.leases import Leases, Tally
@@ -33,9 +43,13 @@ class IndexWorker:
     leases: Leases
     hints: Hints
     tally: Tally
+    index_breaker: Breaker = field(default_factory=Breaker)
+    """Open while Qdrant is away: documents stay queued instead of waiting, one after the other, for its timeout."""
 
     def look(self, document_id: str) -> Outcome | None:
         """Make one document true; None when there was nothing to do, or when it has to wait."""
+        if not self.index_breaker.admits():
+            return None  # Qdrant is away, or one of us is trying whether it is back; the sweep sends the hint again
         claim = self.ledger.claim(document_id, self.pipeline.recipe)
         if claim is None:
             return None
@@ -66,15 +80,23 @@ class IndexWorker:
 
     def embed(self) -> None:
         """Fetch missing vectors for a while; ask for another turn when there is more."""
+        if self.index_breaker.seconds_open() > 0:
+            return
         if self.embedding.drain():
             self.hints.embed()
 
     def _attempt(self, claim: Claim) -> Outcome | None:
         try:
-            return self.pipeline.reconcile(claim)
+            outcome = self.pipeline.reconcile(claim)
+            if outcome.asked_index:
+                self.index_breaker.succeeded()
+            return outcome
         except LeaseLost:
             self.ledger.suspect(claim.document_id)
             log.warning("lease.lost", document=claim.document_id)
+        except IndexUnavailable as exc:
+            wait = self.index_breaker.failed(exc.retry_after, reason=str(exc))
+            self._later(claim, exc, max(OUTAGE_S, wait), counted=False)
         except Outage as exc:
             self._later(claim, exc, exc.retry_after or OUTAGE_S, counted=False)
         except SourceUnsettled as exc:
@@ -86,8 +108,13 @@ class IndexWorker:
         except Permanent as exc:
             # What the document itself is guilty of is an outcome; this is about our set-up, and it waits for a person.
             self._later(claim, exc, 60.0, counted=False)
-        except MemoryError as exc:
-            # Raised further, it would end Celery's main process and come back with the message (celery#10462).
+        except OperationalError as exc:
+            # The ledger is busy or away.  If it does not take the document back either, the lease runs out by itself.
+            log.warning("ledger.unavailable", document=claim.document_id, error=type(exc.orig).__name__)
+            away = LedgerUnavailable("The ledger (UPWELL_LEDGER_URL) did not answer in time.")
+            self._later(claim, away, OUTAGE_S, counted=False)
+        except (MemoryError, SystemExit) as exc:
+            # Raised further, they would end Celery's main process and come back with the message (celery#10462).
             return self._later_or_park(claim, exc)
         except Exception as exc:
             log.exception("document.bug", document=claim.document_id)
