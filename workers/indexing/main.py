@@ -52,6 +52,7 @@ def run() -> None:
 
 def _serve(settings: IndexWorkerSettings) -> None:
     from workers.contract.broker import Hints, make_celery, messages_waiting
+    from workers.indexing.bulk import BulkLane
     from workers.indexing.ledger import RECIPE_FACT
     from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
@@ -60,7 +61,7 @@ def _serve(settings: IndexWorkerSettings) -> None:
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
     worker, parser = build(settings, engine, Hints(app))
     stall = Stall(lambda: messages_waiting(settings, (Queue.LIVE, Queue.BULK, Queue.EMBED)))
-    register(app, worker, stall)
+    register(app, worker, stall, BulkLane(settings.index_concurrency))
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
     worker.leases.start()
     worker.embedding.start()

@@ -15,21 +15,31 @@ from workers.contract.messages import (
     MessageRejected,
     decode,
 )
+from workers.indexing.bulk import BulkLane
 from workers.indexing.stall import Stall
 from workers.indexing.worker import IndexWorker
 
 log = structlog.get_logger()
 
 
-def register(app: Celery, worker: IndexWorker, stall: Stall) -> None:
+def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> None:
     """Give ``app`` its tasks.  What finally fails is in the ledger; the broker never retries for us."""
 
     @app.task(name=TASK_RECONCILE)  # type: ignore[untyped-decorator]
     def reconcile_document(raw: Any) -> None:
         with stall.working():
             message = _decoded(raw)
-            if isinstance(message, LookAtDocument):
-                worker.look(str(message.document_id))
+            if not isinstance(message, LookAtDocument):
+                return
+            key = str(message.document_id)
+            if not message.bulk:
+                worker.look(key)
+                return
+            with bulk.place() as free:
+                if free:
+                    worker.look(key)
+                else:
+                    worker.hints.look([key], bulk=True)  # to the end of the queue; a lost hint is the sweep's
 
     @app.task(name=TASK_EMBED)  # type: ignore[untyped-decorator]
     def embed_pending(raw: Any) -> None:
