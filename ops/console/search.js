@@ -13,6 +13,7 @@ const CONDITION = /^\s*([^=<>!{}]+?)\s*(!=|>=|<=|=|>|<)\s*(.+?)\s*$/;
 const RANGES = { ">": "gt", ">=": "gte", "<": "lt", "<=": "lte" };
 let conditions = [];  // {field, test, label}: all must hold; several of one facet: either
 let ownFields = [];
+let searches = 0;  // an answer that comes after a later search was asked is not shown
 
 function readCondition(text) {
   const found = CONDITION.exec(text);
@@ -94,6 +95,8 @@ function learnFields(hits) {
 
 async function runSearch(query) {
   $("answer").hidden = true;
+  searches += 1;
+  const mine = searches;
   const request = () => ({
     query, mode: $("mode").value, limit: 10, explain: true, filters: filters(), facets: [...COMMON, ...ownFields],
     ...($("newest").checked && { recency: {} }),
@@ -101,6 +104,7 @@ async function runSearch(query) {
   const ask = async () => (await api("/v1/search", { method: "POST", json: request() })).json();
   let result = await ask();
   if (learnFields(result.hits)) result = await ask();
+  if (mine !== searches) return;
   const count = `${result.hits.length} ${result.hits.length === 1 ? "hit" : "hits"}, ${result.mode} search, ${Math.round(result.took_ms)} ms`;
   const nothing = conditions.length ? "Nothing found that fits the conditions. Remove one of them." : "Nothing found.";
   const note = result.hits.length ? count : nothing;
