@@ -7,6 +7,7 @@
     . Outage              a server we need is away: consumes no attempt
       > IndexUnavailable, EmbedderUnavailable, ChatUnavailable, RerankerUnavailable, LedgerUnavailable
       > RateLimited         the embedding endpoint is well and asks to be asked more slowly
+      > IndexGone          Qdrant answers, and our collection is not there: a housekeeper makes it again
     . ParserCrashed       the parser child died, ran out of time or of memory
   - Permanent   park the document; a person is told why
     . DocumentEncrypted, DocumentCorrupt, DocumentTooBig, DocumentHostile, TooManyAttempts
@@ -47,6 +48,10 @@ class Outage(Transient):
 
 class IndexUnavailable(Outage):
     """Qdrant does not answer."""
+
+
+class IndexGone(IndexUnavailable):
+    """Qdrant answers and does not have our collection any more."""
 
 
 class EmbedderUnavailable(Outage):

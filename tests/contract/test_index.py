@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import NAMESPACE_URL, uuid5
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,26 @@ def test_a_point_without_a_vector_is_pending_until_it_gets_one(index):
     assert index.stored(DOC)[IDS[0]].embedded
 
 
+def test_the_vector_of_a_text_is_known_wherever_the_text_is(index):
+    many = [point(n, doc=OTHER, vector=VECTOR) for n in (1, 2)]
+    index.put([point(0, vector=2 * VECTOR), *many, point(3)], 4)
+
+    found = index.vectors_of(["d0", "d2", "d3", "d9"])
+
+    assert sorted(found) == ["d0", "d2"]
+    assert np.allclose(found["d2"], VECTOR)
+
+
+def test_a_text_with_more_copies_than_a_page_does_not_hide_the_others(index):
+    copies = [
+        Point(id=str(uuid5(NAMESPACE_URL, str(n))), text="a", vector=VECTOR, payload=point(0, doc=OTHER).payload)
+        for n in range(300)
+    ]
+    index.put([*copies, point(1, vector=VECTOR), point(2, vector=VECTOR)], 4)
+
+    assert sorted(index.vectors_of(["d0", "d1", "d2"])) == ["d0", "d1", "d2"]
+
+
 def test_vectors_for_points_that_are_gone_are_passed_over_and_the_others_stored(index):
     index.put([point(0), point(1)], 4)
     index.drop([IDS[0]], 4)
@@ -169,5 +191,6 @@ def test_nothing_is_a_fine_batch(index):
     index.drop([], 1)
     index.put_vectors([])
     index.mark_refused([])
+    assert index.vectors_of([]) == {}
 
     assert index.stored(DOC) == {}

@@ -2,136 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from qdrant_client import models as m
 from sqlalchemy import delete, select, update
 
-from producers.listing import FilesOnDisk
-from producers.roots import place_marker
 from producers.uploads import UploadStore
-from tests.support.memory import CountingEmbedder, LineParser
+from tests.support.place import Place
 from workers.adapters import qdrant
 from workers.adapters.qdrant_audit import QdrantAudit
 from workers.contract import schema
 from workers.contract.identity import document_id
-from workers.contract.intake import Observation, Stat, beat, observe, register_source
+from workers.contract.intake import beat
 from workers.contract.schema import audits, documents
 from workers.contract.settings import IndexSettings
 from workers.contract.states import State
-from workers.housekeeping.auditor import Auditor
+from workers.housekeeping.books import Books
 from workers.housekeeping.docket import Docket
-from workers.indexing.breaker import Breaker
-from workers.indexing.chunk import ChunkOptions
-from workers.indexing.embed import Embedding, Limits
-from workers.indexing.leases import Leases, Tally
-from workers.indexing.ledger import Ledger
-from workers.indexing.recipe import Space
-from workers.indexing.reconcile import Pipeline
-from workers.indexing.worker import IndexWorker
-
-
-class Place:
-    """One folder, one worker that obeys hints at once, Qdrant's engine; parser and embedder count what they do."""
-
-    def __init__(self, home: Path, url: str, collection: str) -> None:
-        self.home, self.url, self.collection = home, url, collection
-        self.root = home / "docs"
-        self.root.mkdir()
-        self.marker = place_marker(self.root)
-        self.client = qdrant.connect(IndexSettings(qdrant_url=url))
-        self.parser, self.embedder = LineParser(), CountingEmbedder()
-        self.open_ledger()
-
-    def open_ledger(self) -> None:
-        """Open the ledger, or a new one when its file is gone."""
-        self.engine = schema.open_ledger(f"sqlite:///{self.home}/ledger.db")
-        register_source(self.engine, "docs", "folder", str(self.root), self.marker)
-        ledger = Ledger(self.engine, "worker")
-        index = qdrant.QdrantIndex(self.client, self.collection, self.url)
-        space = Space("model", 3)
-        options = ChunkOptions(min_chars=1)
-        pipeline = Pipeline(ledger, index, self.parser, space, self.collection, "recipe", options, max_bytes=10_000)
-        embedding = Embedding(ledger, index, self.embedder, space, Limits(4, 1000, 2), Breaker(), Tally())
-        self.worker = IndexWorker(ledger, pipeline, embedding, Leases(ledger, lambda: None), self, Tally())
-        self.docket = Docket(self.engine)
-
-    def lose_ledger(self) -> None:
-        self.engine.dispose()
-        for file in self.home.glob("ledger.db*"):
-            file.unlink()
-        self.open_ledger()
-
-    def close(self) -> None:
-        self.engine.dispose()
-        self.client.delete(self.collection, m.Filter(must=[]))
-        self.client.close()
-
-    # hints are obeyed at once
-    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
-        for key in document_ids:
-            self.worker.look(key)
-        self.worker.embed()
-        return True
-
-    def embed(self) -> bool:
-        return True
-
-    # what watchers do
-    def see(self, *names: str, indexed: bool = True) -> None:
-        seen = []
-        for name in names:
-            path = self.root / name
-            found = path.stat() if path.exists() else None
-            stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
-            seen.append(Observation("docs", os.fsencode(name), stat, touched=True))
-        dirty = observe(self.engine, seen)
-        if indexed:
-            self.look(dirty)
-
-    def write(self, name: str, text: str) -> str:
-        (self.root / name).write_text(text)
-        self.see(name)
-        return self.id(name)
-
-    def id(self, name: str) -> str:
-        return document_id("docs", name)
-
-    # what is there
-    def points(self, name: str | None = None):
-        condition = None
-        if name is not None:
-            match = m.MatchValue(value=self.id(name))
-            condition = m.Filter(must=[m.FieldCondition(key="doc_id", match=match)])
-        records, _ = self.client.scroll(self.collection, condition, limit=1000, with_payload=True, with_vectors=True)
-        return sorted(records, key=lambda record: record.payload.get("chunk_index", -1))
-
-    def contents(self, name: str) -> list[str]:
-        return [record.payload["content"] for record in self.points(name)]
-
-    def row(self, name: str):
-        with self.engine.connect() as connection:
-            return connection.execute(select(documents).where(documents.c.id == self.id(name))).one()
-
-    def put(self, name: str, **values: object) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(update(documents).where(documents.c.id == self.id(name)).values(**values))
-
-    # what audits do
-    def auditor(self, **more) -> Auditor:
-        index = more.pop("index", None) or QdrantAudit(self.client, self.collection, self.url)
-        options = {"interval_s": 0.0, "patience_s": 0.0, "settle_s": 5.0} | more
-        return Auditor(self.engine, lambda: index, FilesOnDisk(), self, self.home / "notes", **options)
-
-    def audit(self, *, repair: bool = False, deep: bool = False, **more) -> dict:
-        self.docket.ask("person", repair=repair, deep=deep)
-        report = self.auditor(**more).turn()
-        assert report is not None
-        return report
+from workers.housekeeping.pulse import Pulse
+from workers.indexing.ledger import COLLECTION_FACT
+from workers.indexing.recipe import space_fact
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +88,7 @@ def deny_a_vector(place):
 
 
 def restore_an_older_ledger(place):
-    place.put("1.txt", token=place.row("1.txt").token - 1)
+    place.put("1.txt", token=place.row("1.txt").token - 5)
 
 
 def bring_back_a_deleted_document(place):
@@ -353,6 +247,30 @@ def test_documents_that_are_being_worked_on_are_no_findings(place):
     assert report["busy"] == 2
 
 
+def test_a_change_that_a_watcher_has_in_hand_is_no_finding(place):
+    miss_an_edit(place)
+    beat(place.engine, "watcher", {"dirty": 1, "sources": ["docs"]})
+    assert place.audit()["findings"] == {}
+
+    beat(place.engine, "watcher", {"dirty": 0, "sources": ["docs"]})
+    assert kinds(place.audit()) == {"stale": (1, 0)}
+
+
+def test_a_file_that_is_still_being_written_is_no_finding(place):
+    class Slow(QdrantAudit):
+        def points_of(self, document_ids):
+            with (place.root / "1.txt").open("a") as file:
+                file.write("and more")
+            return super().points_of(document_ids)
+
+    miss_an_edit(place)
+
+    report = place.audit(index=Slow(place.client, place.collection, place.url))
+
+    assert report["findings"] == {}
+    assert report["busy"] == 1
+
+
 def test_edits_during_the_audit_raise_no_alarm(place):
     """Files change, come, go and are indexed between any two steps of the audit."""
 
@@ -401,6 +319,67 @@ class TestLosses:
         assert report["clean"]
         assert place.points("3.txt") == []
         assert len(place.points()) == 9
+        assert place.embedder.texts == []
+
+    def test_a_text_that_moved_while_the_ledger_was_lost_is_not_paid_for_again(self, place):
+        place.embedder.texts.clear()
+        (place.root / "3.txt").rename(place.root / "moved.txt")
+        place.lose_ledger()
+
+        place.see("0.txt", "1.txt", "2.txt", "moved.txt")
+        assert place.audit(repair=True)["clean"]
+
+        assert {record.payload["metadata"]["path"] for record in place.points()} >= {"moved.txt"}
+        assert all(record.vector for record in place.points("moved.txt"))
+        assert place.embedder.texts == []
+        (place.root / "moved.txt").rename(place.root / "again.txt")  # and now the cache knows it, too
+        place.see("moved.txt", "again.txt")
+        assert place.row("again.txt").state == State.READY
+        assert place.embedder.texts == []
+
+    def test_yesterdays_ledger_catches_up_with_edits_deletions_and_new_files(self, place):
+        yesterday = place.keep_ledger()
+        for number in range(8):
+            place.write("0.txt", f"one 0\n\nedit {number}")
+        (place.root / "1.txt").unlink()
+        place.see("1.txt")
+        place.write("4.txt", "new today")
+        place.write("2.txt", "today it was this")
+        place.restore_ledger(yesterday)
+        (place.root / "0.txt").write_text("one 0\n\ntwo 0")
+        place.embedder.texts.clear()
+
+        place.see("0.txt", "1.txt", "2.txt", "3.txt", "4.txt")  # the watcher's first scan
+        for _ in range(2):  # the sweep: what has met later tokens is claimed anew
+            place.look([place.id(f"{n}.txt") for n in range(5)])
+
+        assert [place.contents(f"{n}.txt") for n in (0, 1, 2, 4)] == [
+            ["one 0", "two 0"],
+            [],
+            ["today it was this"],
+            ["new today"],
+        ]
+        assert {place.row(f"{n}.txt").state for n in (0, 2, 4)} == {State.READY}
+        assert place.audit(repair=True)["clean"]
+        assert place.audit()["clean"]
+        assert place.embedder.texts == []
+
+    def test_an_older_copy_of_qdrants_data_catches_up(self, place):
+        yesterday = place.points()
+        place.write("0.txt", "one 0\n\nedited")
+        (place.root / "1.txt").unlink()
+        place.see("1.txt")
+        place.write("4.txt", "new today")
+        place.client.delete(place.collection, m.Filter(must=[]))
+        structs = [m.PointStruct(id=r.id, payload=r.payload, vector=r.vector) for r in yesterday]
+        place.client.upsert(place.collection, structs, wait=True)
+        place.embedder.texts.clear()
+
+        report = place.audit(repair=True)
+
+        assert kinds(report) == {"lost": (1, 1), "stale": (1, 3), "duplicate": (1, 1), "orphaned": (1, 3)}
+        assert report["clean"]
+        assert [place.contents(f"{n}.txt") for n in (0, 1, 4)] == [["one 0", "edited"], [], ["new today"]]
         assert place.embedder.texts == []
 
     def test_points_that_qdrant_has_lost_come_back_from_the_cache(self, place):
@@ -507,3 +486,136 @@ class TestTurns:
         assert not report["clean"]
         assert "UPWELL_QDRANT_URL" in report["failed"]
         assert place.docket.last().state == "failed"
+
+
+class TestPulse:
+    """The collection is felt now and then, also when nobody touches a document."""
+
+    @pytest.fixture
+    def alone(self, tmp_path, qdrant_url, collection):
+        """A place with a collection of its own, because these tests delete it."""
+        place = Place(tmp_path, qdrant_url, collection)
+        qdrant.create_collection(place.client, collection, 3, qdrant_url)
+        place.alias = f"{collection}-alias"
+        qdrant.point_alias(place.client, place.alias, collection, qdrant_url)
+        ledger = place.worker.ledger
+        ledger.remember_fact(COLLECTION_FACT, collection)
+        ledger.remember_fact(space_fact(collection), json.dumps({"model": "model", "dimensions": 3}))
+        with place.engine.begin() as connection:
+            connection.execute(update(schema.sources).values(scanned_at=1.0))
+        for number in range(3):
+            place.write(f"{number}.txt", f"one {number}\n\ntwo {number}")
+        yield place
+        place.client.delete_collection(collection)
+        place.engine.dispose()
+
+    def pulse(self, place: Place) -> Pulse:
+        books, docket = Books(place.engine), Docket(place.engine)
+        return Pulse(place.worker.ledger, books, docket, place.client, alias=place.alias, url=place.url)
+
+    def sweep(self, place: Place) -> None:
+        place.look([key for key, _ in place.worker.ledger.due("recipe", 100)])
+
+    def test_a_deleted_collection_is_made_again_and_filled_without_a_call_for_vectors(self, alone):
+        alone.embedder.texts.clear()
+        alone.client.delete_collection(alone.collection)
+
+        self.pulse(alone).feel()
+        self.sweep(alone)
+
+        _, aliases = qdrant.physical_collections(alone.client, alone.url)
+        assert aliases[alone.alias] == alone.collection
+        assert [alone.contents(f"{n}.txt") for n in range(3)] == [[f"one {n}", f"two {n}"] for n in range(3)]
+        assert all(record.vector for record in alone.points())
+        assert alone.embedder.texts == []
+        assert alone.audit()["clean"]
+
+    def test_an_edit_while_the_collection_is_gone_costs_no_attempt_and_arrives(self, alone):
+        alone.client.delete_collection(alone.collection)
+
+        alone.write("0.txt", "edited meanwhile")
+        assert (alone.row("0.txt").state, alone.row("0.txt").attempts) == (State.FAILED, 0)
+        assert "made again" in alone.row("0.txt").reason
+        self.pulse(alone).feel()
+        self.sweep(alone)
+
+        assert alone.contents("0.txt") == ["edited meanwhile"]
+
+    def test_two_housekeepers_rebuild_once(self, alone):
+        first, second = self.pulse(alone), self.pulse(alone)
+        alone.client.delete_collection(alone.collection)
+        generation = alone.row("0.txt").desired_generation
+
+        first._rebuild(alone.collection)
+        second._rebuild(alone.collection)
+
+        assert alone.row("0.txt").desired_generation == generation + 1
+
+    def test_a_rebuild_that_was_cut_short_is_done_by_the_next(self, alone, monkeypatch):
+        alone.client.delete_collection(alone.collection)
+        monkeypatch.setattr(qdrant, "create_collection", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            self.pulse(alone).feel()
+        monkeypatch.undo()
+        with alone.engine.begin() as connection:
+            connection.execute(delete(schema.meta).where(schema.meta.c.key == "turn:rebuild"))
+
+        self.pulse(alone).feel()
+        self.sweep(alone)
+
+        assert len(alone.points()) == 6
+
+    def test_a_held_deletion_stays_held(self, alone):
+        alone.put("0.txt", state=State.HELD)
+        alone.client.delete_collection(alone.collection)
+
+        self.pulse(alone).feel()
+
+        assert alone.row("0.txt").state == State.HELD
+
+    def test_a_lost_alias_is_set_again(self, alone):
+        operation = m.DeleteAliasOperation(delete_alias=m.DeleteAlias(alias_name=alone.alias))
+        alone.client.update_collection_aliases([operation])
+
+        self.pulse(alone).feel()
+
+        assert qdrant.physical_collections(alone.client, alone.url)[1][alone.alias] == alone.collection
+        assert len(alone.points()) == 6
+
+    def test_a_number_of_points_that_stays_wrong_asks_for_an_audit_once(self, alone):
+        alone.client.delete(alone.collection, [alone.points()[0].id])
+        pulse = self.pulse(alone)
+
+        pulse.feel()
+        assert alone.docket.running() is None
+        pulse.feel()
+        assert alone.docket.running().asked_by == "count"
+
+        assert alone.auditor().turn()["clean"]
+        for _ in range(3):
+            pulse.feel()
+        assert alone.docket.running() is None
+
+    def test_foreign_points_that_an_audit_has_reported_ask_for_no_other(self, alone):
+        alone.client.upsert(alone.collection, [m.PointStruct(id=7, payload={}, vector={})], wait=True)
+        pulse = self.pulse(alone)
+        for _ in range(2):
+            pulse.feel()
+        assert kinds(alone.auditor().turn()) == {"foreign": (1, 1)}
+        with alone.engine.begin() as connection:
+            connection.execute(update(audits).values(asked_at=1.0))
+
+        for _ in range(3):
+            pulse.feel()
+
+        assert alone.docket.running() is None
+
+    def test_nothing_is_counted_while_documents_are_on_their_way(self, alone):
+        alone.client.delete(alone.collection, [alone.points()[0].id])
+        alone.put("1.txt", state=State.QUEUED)
+        pulse = self.pulse(alone)
+
+        for _ in range(3):
+            pulse.feel()
+
+        assert alone.docket.running() is None

@@ -32,8 +32,13 @@ class MemoryIndex:
             self.writes += 1
             old = self.points.get(point.id)
             if old is None or old["token"] < token:
-                embedded = point.vector is not None
-                self.points[point.id] = {**point.payload, "token": token, "embedded": embedded, "refused": False}
+                fields = {
+                    "token": token,
+                    "embedded": point.vector is not None,
+                    "vector": point.vector,
+                    "refused": False,
+                }
+                self.points[point.id] = point.payload | fields
 
     def restate(self, points: Sequence[Point], token: int) -> None:
         for point in points:
@@ -62,10 +67,17 @@ class MemoryIndex:
             if p["doc_id"] == document_id and not p["embedded"] and not p["refused"]
         ]
 
+    def vectors_of(self, digests: Sequence[str]) -> dict[str, Vector]:
+        return {
+            p["digest"]: p["vector"]
+            for p in self.points.values()
+            if p.get("digest") in digests and p.get("vector") is not None
+        }
+
     def put_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
-        for key, _ in vectors:
+        for key, vector in vectors:
             if key in self.points:
-                self.points[key]["embedded"] = True
+                self.points[key] |= {"embedded": True, "vector": vector}
 
     def mark_refused(self, ids: Sequence[str]) -> None:
         for key in ids:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
+import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -21,7 +22,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from workers.adapters import bm25
 from workers.adapters.qdrant_fields import FieldIndexes
 from workers.contract.settings import IndexSettings
-from workers.errors import IndexMisconfigured, IndexUnavailable
+from workers.errors import IndexGone, IndexMisconfigured, IndexUnavailable
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
 
 T = TypeVar("T")
@@ -30,6 +31,8 @@ Client = QdrantClient
 SPARSE = "bm25"
 OLDEST_SERVER = (1, 16)
 """The first that knows ``update_filter``.  An older one ignores it in silence, and with it every fence."""
+UNNAMED = ""
+"""How conditions and requests call the dense vector, which has no name."""
 BATCH = 256
 PAGE = 512
 
@@ -80,6 +83,10 @@ def translated(url: str) -> Iterator[None]:
             raise IndexUnavailable(f"{hint} answers {status}.") from exc
         if status in (401, 403):
             raise IndexMisconfigured(f"{hint} refuses the key (UPWELL_QDRANT_API_KEY).") from exc
+        if status == 404 and b"ollection" in exc.content:  # a missing point is a 404 as well
+            raise IndexGone(
+                f"{hint} does not have the collection any more. It is made again and filled by itself."
+            ) from exc
         raise IndexMisconfigured(f"{hint} refuses the request with {status}.") from exc
     except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
         raise IndexUnavailable(f"No answer from {hint}: {type(exc).__name__}.") from exc
@@ -184,6 +191,28 @@ class QdrantIndex:
             )
             for record in self._scroll(condition, ["content", "metadata.heading"])
         ]
+
+    def vectors_of(self, digests: Sequence[str]) -> dict[str, Vector]:
+        found: dict[str, Vector] = {}
+        missing = list(dict.fromkeys(digests))
+        while missing:
+            condition = m.Filter(
+                must=[
+                    m.FieldCondition(key="digest", match=m.MatchAny(any=missing)),
+                    m.HasVectorCondition(has_vector=UNNAMED),
+                ]
+            )
+            with translated(self._url):
+                records, following = self._client.scroll(
+                    self._collection, condition, limit=BATCH, with_payload=["digest"], with_vectors=[UNNAMED]
+                )
+            for record in records:
+                vector = record.vector.get(UNNAMED) if isinstance(record.vector, dict) else record.vector
+                if vector is not None:
+                    found[str((record.payload or {}).get("digest"))] = np.asarray(vector, dtype=np.float32)
+            # A text with many copies can fill the page alone: ask for the others again.
+            missing = [] if following is None else [digest for digest in missing if digest not in found]
+        return found
 
     def put_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
         for batch in _slices(vectors, BATCH):
@@ -316,7 +345,7 @@ def _vectors(point: Point) -> dict[str, Any]:
     sparse = bm25.document_vector(point.text)
     vectors: dict[str, Any] = {SPARSE: m.SparseVector(indices=sparse.indices, values=sparse.values)}
     if point.vector is not None:
-        vectors[""] = point.vector.tolist()
+        vectors[UNNAMED] = point.vector.tolist()
     return vectors
 
 

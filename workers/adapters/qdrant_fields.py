@@ -7,6 +7,7 @@ field's first value; declaring it settles what the first value would only guess.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,6 +20,9 @@ from workers.query.dates import instant
 
 MOST = 128
 """Automatic indexes of a collection: each costs memory, and a thousand odd field names are somebody's mistake."""
+
+KNOWN_S = 30.0
+"""How long what was read of a collection's indexes is believed."""
 
 LONGEST_KEYWORD = 256
 NEVER = frozenset({"heading", "chunk", "url"})
@@ -36,33 +40,43 @@ class FieldIndexes:
         self._translated = translated
         self._lock = threading.Lock()
         self._known: dict[str, str] | None = None
+        self._declared: dict[str, str] = {}
+        self._read_at = 0.0
 
     def declare(self, types: Mapping[str, str]) -> None:
         """Make the indexes that the settings name; one of another type is replaced."""
+        self._declared = {payload_key(field): kind for field, kind in types.items()}
         with self._lock:
-            known = self._read()
-            for field, kind in types.items():
-                if known.get(payload_key(field)) != kind:
-                    self._create(payload_key(field), kind)
+            self._make_declared()
 
     def see(self, payloads: Iterable[Mapping[str, Any]]) -> None:
         """Make indexes for fields that nobody has seen before; called before the points are written."""
         new = {key: value for payload in payloads for key, value in _leaves(payload.get("metadata") or {})}
         known = self._known
+        if time.monotonic() - self._read_at > KNOWN_S:
+            known = self._known = None  # the collection may have been lost and made again behind our back
         if known is not None and new.keys() <= known.keys():
             return
         with self._lock:
+            self._make_declared()
             known = self._read()
             for key, value in new.items():
                 kind = _kind(value)
                 if key not in known and kind is not None and len(known) < MOST:
                     self._create(key, kind)
 
+    def _make_declared(self) -> None:
+        known = self._read()
+        for key, kind in self._declared.items():
+            if known.get(key) != kind:
+                self._create(key, kind)
+
     def _read(self) -> dict[str, str]:
         if self._known is None:
             with self._translated():
                 schema = self._client.get_collection(self._collection).payload_schema
             self._known = {key: str(info.data_type.value) for key, info in schema.items()}
+            self._read_at = time.monotonic()
         return self._known
 
     def _create(self, key: str, kind: str) -> None:

@@ -98,7 +98,7 @@ class Books:
                 .values(
                     desired_generation=documents.c.desired_generation + 1,
                     verify_at=schema.now(connection),
-                    state=case((documents.c.state == State.PARSING, State.PARSING), else_=State.QUEUED),
+                    state=case((documents.c.state == State.PARSING, State.PARSING.value), else_=State.QUEUED.value),
                     attempts=0,
                     next_try_at=None,
                     bulk=True,

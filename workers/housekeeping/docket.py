@@ -165,6 +165,16 @@ class Docket:
             row = connection.execute(query).one_or_none()
         return _audit(row) if row is not None else None
 
+    def ago(self) -> float:
+        """Return the seconds since a wrong number of points last asked for an audit; infinity: never."""
+        query = (
+            select(audits.c.asked_at).where(audits.c.asked_by == "count").order_by(audits.c.asked_at.desc()).limit(1)
+        )
+        with self._reading.connect() as connection:
+            now = connection.scalar(select(schema.now(connection))) or 0.0
+            at = connection.scalar(query)
+        return float("inf") if at is None else float(now - at)
+
     def running(self) -> Audit | None:
         """Return the audit that runs or waits, if any."""
         query = select(audits).where(audits.c.state.in_(["asked", "running"])).order_by(audits.c.asked_at).limit(1)

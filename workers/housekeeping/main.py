@@ -19,7 +19,10 @@ from workers.contract.broker import Hints, eviction_policy, make_celery
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.housekeeping.auditor import Auditor
+from workers.housekeeping.books import Books
+from workers.housekeeping.docket import Docket
 from workers.housekeeping.ports import Files
+from workers.housekeeping.pulse import Pulse
 from workers.housekeeping.settings import HousekeepingSettings
 from workers.housekeeping.sweep import sweep
 from workers.indexing.ledger import RECIPE_FACT, Ledger
@@ -45,8 +48,11 @@ def run(files: Files) -> None:
     url = settings.broker_url.get_secret_value()
     hints = Hints(make_celery(url, settings.key_prefix, "producer"))
     broker = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2)
-    auditor = _auditor(settings, engine, files, hints)
+    client = qdrant.connect(settings)
+    auditor = _auditor(settings, engine, client, files, hints)
+    pulse = Pulse(ledger, Books(engine), Docket(engine), client, alias=settings.collection, url=settings.qdrant_url)
     auditor.start()
+    pulse.start()
     trimmed_at = time.monotonic()
     log.info("beat.ready", every_s=settings.sweep_interval)
     _warn_of_eviction(broker)
@@ -66,13 +72,14 @@ def run(files: Files) -> None:
                     log.info("queries.forgotten", count=forgotten)
         except (SQLAlchemyError, redis.RedisError) as exc:  # away or busy: the next sweep tries again
             log.warning("sweep.failed", error=type(exc).__name__)
+    pulse.stop()
     auditor.stop()
     intake.leave(engine, "beat")
 
 
-def _auditor(settings: HousekeepingSettings, engine: Engine, files: Files, hints: Hints) -> Auditor:
-    client = qdrant.connect(settings)
-
+def _auditor(
+    settings: HousekeepingSettings, engine: Engine, client: qdrant.Client, files: Files, hints: Hints
+) -> Auditor:
     def open_index() -> QdrantAudit | None:
         collection = current_collection(client, settings.collection, settings.qdrant_url)
         return None if collection is None else QdrantAudit(client, collection, settings.qdrant_url)

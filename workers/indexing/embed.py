@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.adapters.budget import Allowance
+from workers.contract.identity import text_digest
 from workers.errors import (
     EmbedderMisconfigured,
     EmbedderUnavailable,
@@ -280,14 +281,24 @@ class Embedding:
         spent = 0
         fetched: list[tuple[Piece, Vector | None]] = []
         try:
-            if mine:
-                fetched, spent = self._fetch(mine)
+            fetched += self._of_other_chunks(mine)
+            found = {piece.key for piece, _ in fetched}
+            if missing := [piece for piece in mine if piece.key not in found]:
+                paid, spent = self._fetch(missing)
+                fetched += paid
         finally:
             # What is not in the cache by now has failed: others may try it at once.
             self._ledger.vectors.release(flight.ours - {piece.key for piece, vector in fetched if vector is not None})
             self._budget.settle(spent - asked)
             self._desk.put_back(elsewhere, ELSEWHERE_S)
         self._store([(piece, flight.known[piece.key]) for piece in known] + fetched, spent)
+
+    def _of_other_chunks(self, pieces: Sequence[Piece]) -> list[tuple[Piece, Vector]]:
+        """Return vectors that the cache has lost and some other chunk of the same text still has."""
+        stored = self._index.vectors_of([text_digest(piece.text) for piece in pieces])
+        found = [(piece, stored[text_digest(piece.text)]) for piece in pieces if text_digest(piece.text) in stored]
+        self._ledger.vectors.remember((piece.key, vector) for piece, vector in found)
+        return found
 
     def _fetch(self, pieces: list[Piece]) -> tuple[list[tuple[Piece, Vector | None]], int]:
         """Embed texts and remember what they cost before anything else can go wrong; None: the text is refused."""

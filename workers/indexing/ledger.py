@@ -23,6 +23,7 @@ from workers.indexing.deadline import Deadline, LeaseLost, awake
 LEASE_S = 120.0
 MAX_ATTEMPTS = 3
 RECIPE_FACT = "recipe"
+COLLECTION_FACT = "collection"
 LEXICAL_ONLY = "Lexical search only for now."
 """How the reason of a document begins whose dense vectors wait for the embedding endpoint."""
 LATE_WRITES_S = 150.0
@@ -311,16 +312,42 @@ class Ledger:
             ).all()
         return [(row.id, row.bulk) for row in rows]
 
+    def outgrow(self, claim: Claim, token: int) -> bool:
+        """Move a document past ``token``, which the index has seen and the ledger does not know, and release its lease.
+
+        False: the claim was overtaken, so that it is the claim that is old and not the ledger.
+        """
+        with self._engine.begin() as connection:
+            moved = connection.execute(
+                update(documents)
+                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                .values(
+                    token=token,
+                    desired_generation=documents.c.desired_generation + 1,
+                    state=State.QUEUED,
+                    attempts=0,
+                    next_try_at=None,
+                    lease_until=None,
+                    lease_owner=None,
+                )
+            )
+        return moved.rowcount == 1
+
     def dirty_all(self, collection: str) -> int:
         """Mark every present document as to be looked at again (Qdrant's data is gone); returns how many."""
         with self._engine.begin() as connection:
             result = connection.execute(
                 update(documents)
-                .where(documents.c.wanted == "present", documents.c.chunks > 0)
+                .where(
+                    documents.c.wanted == "present",
+                    # An attempt that is at work may commit what it stored before the loss.
+                    or_(documents.c.chunks > 0, documents.c.lease_until.is_not(None)),
+                )
                 .values(
                     desired_generation=documents.c.desired_generation + 1,
                     version=None,
-                    state=State.QUEUED,
+                    # Its file is gone, so nothing can bring it back; a person decides all the same.
+                    state=case((documents.c.state == State.HELD, State.HELD.value), else_=State.QUEUED.value),
                     attempts=0,
                     next_try_at=None,
                     bulk=True,
@@ -431,6 +458,22 @@ class Ledger:
                 )
                 if changed.rowcount == 0:
                     connection.execute(insert(counters).values(name=key, value=amount))
+
+    def take_turn(self, name: str, for_s: float) -> bool:
+        """Tell whether this process may do ``name`` now, which only one of a deployment should do at a time."""
+        key = f"turn:{name}"[:64]
+        with self._engine.begin() as connection:
+            now = float(connection.scalar(select(schema.now(connection))) or 0.0)
+            until = connection.scalar(select(meta.c.value).where(meta.c.key == key))
+            if until is None:
+                connection.execute(insert(meta).values(key=key, value=str(now + for_s)))
+                return True
+            if float(until) > now:
+                return False
+            taken = connection.execute(
+                update(meta).where(meta.c.key == key, meta.c.value == until).values(value=str(now + for_s))
+            )
+            return taken.rowcount == 1
 
     def fact(self, key: str) -> str | None:
         """Return a deployment-wide fact, such as the vector space of a collection."""

@@ -53,7 +53,7 @@ def run() -> None:
 def _serve(settings: IndexWorkerSettings) -> None:
     from workers.contract.broker import Hints, make_celery, messages_waiting
     from workers.indexing.bulk import BulkLane
-    from workers.indexing.ledger import RECIPE_FACT
+    from workers.indexing.ledger import COLLECTION_FACT, RECIPE_FACT
     from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
 
@@ -63,6 +63,7 @@ def _serve(settings: IndexWorkerSettings) -> None:
     stall = Stall(lambda: messages_waiting(settings, (Queue.LIVE, Queue.BULK, Queue.EMBED)))
     register(app, worker, stall, BulkLane(settings.index_concurrency))
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
+    worker.ledger.remember_fact(COLLECTION_FACT, worker.pipeline.collection, replace=True)
     worker.leases.start()
     worker.embedding.start()
     queues = ",".join((Queue.LIVE, Queue.BULK, Queue.EMBED))

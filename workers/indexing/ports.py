@@ -78,6 +78,9 @@ class Index(Protocol):
     def pending(self, document_id: str) -> list[PendingPoint]:
         """Return the document's points that still need a dense vector."""
 
+    def vectors_of(self, digests: Sequence[str]) -> dict[str, Vector]:
+        """Return the dense vectors of texts (by their digests) that any stored chunk has, by digest."""
+
     def put_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
         """Add dense vectors to stored points; a point that is gone meanwhile is passed over."""
 

@@ -22,7 +22,7 @@ from workers.errors import EmbedderUnavailable, IndexUnavailable
 from workers.indexing.canary import CANARY, SAME_MODEL, likeness
 from workers.indexing.ledger import Ledger
 from workers.indexing.ports import Vector
-from workers.indexing.recipe import Space
+from workers.indexing.recipe import Space, space_fact
 from workers.indexing.settings import IndexWorkerSettings
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ def preflight(
     if current is None:
         qdrant.point_alias(client, settings.collection, collection, settings.qdrant_url)
     if canary is not None:
-        ledger.remember_fact(_fact(collection), _describe(space, canary))
+        ledger.remember_fact(space_fact(collection), _describe(space, canary))
     return Checked(space, collection, created, _remembered(ledger, collection))
 
 
@@ -97,7 +97,7 @@ def _space(
     settings: IndexWorkerSettings, ledger: Ledger, embedder: EmbeddingClient, current: str | None, deadline: float
 ) -> tuple[Space, Vector | None]:
     """Ask the endpoint for its dimensions; when it is away, what the ledger remembers will do."""
-    known = ledger.fact(_fact(current)) if current else None
+    known = ledger.fact(space_fact(current)) if current else None
     if known is not None and json.loads(known)["model"] == settings.embeddings_model:
         deadline = min(deadline, time.monotonic() + 3.0)
     try:
@@ -111,7 +111,7 @@ def _space(
 
 
 def _mismatch(settings: IndexWorkerSettings, ledger: Ledger, current: str, space: Space) -> str:
-    known = ledger.fact(_fact(current))
+    known = ledger.fact(space_fact(current))
     before = "another model or dimension"
     if known is not None:
         facts = json.loads(known)
@@ -139,7 +139,7 @@ def _same_model(settings: IndexWorkerSettings, ledger: Ledger, collection: str, 
 
 
 def _remembered(ledger: Ledger, collection: str) -> Vector | None:
-    known = ledger.fact(_fact(collection))
+    known = ledger.fact(space_fact(collection))
     return None if known is None else np.frombuffer(base64.b64decode(json.loads(known)["canary"]), dtype="<f4")
 
 
@@ -156,10 +156,6 @@ def _patiently(ask: Callable[[], T], deadline: float) -> T:
                 log.info("start.waiting", reason=str(exc))
                 said = True
             time.sleep(0.1)
-
-
-def _fact(collection: str) -> str:
-    return f"space:{collection}"[:64]
 
 
 def _describe(space: Space, canary: Vector) -> str:

@@ -44,6 +44,11 @@ class Space:
         ).hexdigest()
 
 
+def space_fact(collection: str) -> str:
+    """Return the name of the fact in which the ledger remembers the space of a collection."""
+    return f"space:{collection}"[:64]
+
+
 def recipe_fingerprint(options: ChunkOptions, rules: Mapping[str, Any] | None = None) -> str:
     """Return the fingerprint of parser and chunker with their settings, and of the folder rules for metadata."""
     parts: list[Any] = [PARSER_VERSION, CHUNKER_VERSION, METADATA_VERSION, asdict(options)]

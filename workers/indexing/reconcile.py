@@ -177,7 +177,7 @@ class Pipeline:
             rules=self.rules,
         )
         points = self._points(claim, look, version, parsed, described, wanted)
-        stored = self.index.stored(claim.document_id)
+        stored = self._stored(claim)
         added = self._with_known_vectors([point for point in points if point.id not in stored])
         kept = [point for point in points if point.id in stored]
 
@@ -270,7 +270,7 @@ class Pipeline:
         error_class: str | None = None,
     ) -> Outcome:
         """Nothing of this document belongs in the index: take away what is there, and say why."""
-        removed = len(self.index.stored(claim.document_id))
+        removed = len(self._stored(claim))
         if removed:
             claim.deadline.check()
             self.index.drop_document(claim.document_id, claim.token)
@@ -287,6 +287,20 @@ class Pipeline:
             ),
         )
         return Outcome(claim.document_id, state, removed=removed, moved_on=moved_on)
+
+    def _stored(self, claim: Claim) -> dict[str, StoredPoint]:
+        """Return what the index holds; a token above ours means that the ledger is older than the index.
+
+        It was restored from a copy, and gives tokens out a second time: every write of ours would lose against points
+        of attempts that it does not remember.  It is moved past them, and the document is claimed anew.
+        """
+        stored = self.index.stored(claim.document_id)
+        highest = max((point.token for point in stored.values()), default=0)
+        if highest > claim.token:
+            if self.ledger.outgrow(claim, highest):
+                log.warning("ledger.behind", document=claim.document_id, token=claim.token, seen=highest)
+            raise LeaseLost("The index has seen later attempts than this one.")
+        return stored
 
     def _with_known_vectors(self, points: list[Point]) -> list[Point]:
         """A text that was embedded before, in any document, is not sent again."""
