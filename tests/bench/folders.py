@@ -195,7 +195,7 @@ def unmount(home: Path) -> None:
         stack.wait_for(lambda: not _alarm(stack), 30)
         print(f"mounted again: the alarm is over after {time.perf_counter() - began:.1f} s")
         (docs / "after.md").write_text("# After\n\nThe disk is back, says walrus.\n")
-        stack.wait_for(lambda: "after.md" in stack.paths("walrus"), 30)
+        stack.wait_for(lambda: "after.md" in stack.paths("walrus", mode="lexical"), 30)
         status = stack.wait_converged(201)
         print(f"a new file is found; {status['documents']}, points {len(_points(stack))}")
 
