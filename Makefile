@@ -7,7 +7,7 @@ ARGS   ?=
 SEED   ?= 1
 MINUTES ?= 10
 
-.PHONY: up test test-fast lint format bench chaos lock clean help
+.PHONY: up test test-fast test-interop lint format bench chaos lock clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,18 @@ test: $(VENV)/.installed  ## every test
 
 test-fast: $(VENV)/.installed  ## what needs no running stack
 	@$(BIN)/python -m pytest -m "not stack and not slow" $(ARGS)
+
+# Other people's libraries live apart from ours: they must not be able to help us.
+.venv-interop/.installed: tests/interop/requirements.txt
+	@test -x .venv-interop/bin/python || $(PYTHON) -m venv .venv-interop
+	@.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/interop/requirements.txt
+	@touch $@
+
+tests/interop/js/node_modules/.installed: tests/interop/js/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/interop/js && npm ci --silent --no-audit --no-fund --ignore-scripts && touch node_modules/.installed; fi
+
+test-interop: $(VENV)/.installed .venv-interop/.installed tests/interop/js/node_modules/.installed  ## other people's Qdrant stores read what we write
+	@$(BIN)/python -m tests.interop
 
 lint: $(VENV)/.installed  ## format check, lint, types
 	@$(BIN)/ruff format --check .

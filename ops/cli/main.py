@@ -11,7 +11,22 @@ from typing import NoReturn
 
 import typer
 
-from ops.cli import add, ask, doctor, documents, evaluate, explain, held, processes, search, status, up, verify, version
+from ops.cli import (
+    add,
+    ask,
+    contract,
+    doctor,
+    documents,
+    evaluate,
+    explain,
+    held,
+    processes,
+    search,
+    status,
+    up,
+    verify,
+    version,
+)
 from ops.cli.errors import EXIT_MISCONFIGURED, CliError
 
 app = typer.Typer(
@@ -38,6 +53,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("status")(status.status)
 app.add_typer(documents.app, name="documents")
 app.add_typer(held.app, name="held")
+app.add_typer(contract.app, name="contract")
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(processes.watch)

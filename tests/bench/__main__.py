@@ -10,6 +10,7 @@ BENCHMARKS = {
     "model": "the bundled embedding model beside the engine of its wheel",
     "thrift": "real commits replayed: characters embedded per character changed",
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",
+    "answers": "extractive answers: refusals with and without the gold documents; quotes checked",
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
     "retrieval": "BM25 variants and fusions on collections with known answers",

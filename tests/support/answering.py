@@ -14,7 +14,7 @@ from workers.query.filters import EVERYTHING, matches
 from workers.query.listening import Writer
 from workers.query.requests import AnswerRequest
 from workers.query.settings import ChatSettings
-from workers.query.values import Found
+from workers.query.values import Background, Found
 
 
 def found(number: int, content: str, **metadata: Any) -> Found:
@@ -62,6 +62,9 @@ class Index:
     def neighbours(self, found, reach):
         return {}
 
+    def background(self):
+        return Background(len(self.chunks), np.zeros((0, 2), dtype=np.float32))
+
     def present(self, ids):
         return frozenset(ids) - self.deleted
 
@@ -86,6 +89,8 @@ class Near:
 
     def passages(self, texts):
         return [self.query(text) for text in texts]
+
+    landmarks = passages
 
     queries = passages
 

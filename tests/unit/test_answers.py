@@ -338,11 +338,11 @@ def test_an_obedient_model_can_only_say_what_a_passage_says_and_never_send_it_aw
 
 
 def test_only_passages_of_this_search_are_in_the_context(chat):
-    index = Index("The boiler code is 4711.", "The safe code is 99.")
+    index = Index("The boiler code is 4711.", "The safe code is swordfish.")
     index.chunks.pop()  # another tenant's: the search does not return it
     ask(index, chat.url)
 
-    assert "99" not in str(chat.asked[0]["messages"])
+    assert "swordfish" not in str(chat.asked[0]["messages"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
 from workers.query.ports import VectorRefused
-from workers.query.values import Found, Place, Vector
+from workers.query.values import Background, Found, Place, Vector
 
 SPARSE = "bm25"
 PREFETCH = 100
@@ -35,6 +35,10 @@ BM25_HALF = 16.0
 """The BM25 score that is worth half of the most that words can give."""
 
 VECTORS_SEEN_S = 60.0
+BACKGROUND_S = 120.0
+SAMPLE = 256
+"""How long a picture of the whole index is believed, and how many of its vectors make it."""
+
 TYPES_S = 30.0
 TYPES_UNKNOWN_S = 2.0
 """How long the types of payload fields are believed; a field that nobody knew a moment ago may be new."""
@@ -53,6 +57,7 @@ class QdrantSearch:
         self._vectors_seen_at: float | None = None
         self._types: tuple[float, Mapping[str, str]] | None = None
         self._languages: tuple[float, tuple[str, ...]] | None = None
+        self._background: tuple[float, Background] | None = None
         # One client per process: each costs tens of milliseconds.
         self._client = QdrantClient(
             url=self._url,
@@ -162,6 +167,31 @@ class QdrantSearch:
                 if isinstance(vector, m.SparseVector) and token in vector.indices:
                     found[token] = point.score / vector.values[vector.indices.index(token)]
         return found
+
+    def background(self) -> Background:
+        """Return points and a sample of vectors, remembered for some minutes.
+
+        Ids are digests, so the first ones in their order are a fair sample, and asking for them reads little.
+        """
+        now = time.monotonic()
+        if self._background is None or now - self._background[0] > BACKGROUND_S:
+            embedded = m.FieldCondition(key="embedded", match=m.MatchValue(value=True))
+            with self._translated():
+                points = self._client.get_collection(self._collection).points_count or 0
+                records, _ = self._client.scroll(
+                    self._collection,
+                    scroll_filter=m.Filter(
+                        must=[m.FieldCondition(key="tenant", match=m.MatchValue(value=TENANT)), embedded]
+                    ),
+                    limit=SAMPLE,
+                    with_payload=False,
+                    with_vectors=True,
+                )
+            rows = [vector for record in records if (vector := _point(record).vector) is not None]
+            sample = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+            lengths = np.linalg.norm(sample, axis=1, keepdims=True)
+            self._background = (now, Background(points, sample / np.maximum(lengths, 1e-12)))
+        return self._background[1]
 
     def present(self, ids: Sequence[str]) -> frozenset[str]:
         if not ids:

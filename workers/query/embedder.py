@@ -41,6 +41,7 @@ class QueryEmbedder:
         self._probe = threading.Lock()
         self._reason = ""
         self._unrelated: float | None = None
+        self._landmarks: dict[tuple[str, ...], list[Vector]] = {}
 
     def query(self, text: str) -> Vector:
         return self.queries([text])[0]
@@ -73,6 +74,11 @@ class QueryEmbedder:
             cosines = vectors @ vectors.T
             self._unrelated = float(cosines[np.triu_indices(len(vectors), 1)].mean())
         return self._unrelated
+
+    def landmarks(self, texts: tuple[str, ...]) -> list[Vector]:
+        if texts not in self._landmarks:
+            self._landmarks[texts] = self._ask(texts, "passage")
+        return self._landmarks[texts]
 
     def _remember(self, vectors: Mapping[str, Vector]) -> None:
         with self._lock:

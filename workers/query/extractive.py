@@ -6,26 +6,33 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import structlog
 
-from workers.adapters.bm25 import query_vector
+from workers.adapters.bm25 import document_vector
 from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.conflicts import contradict
 from workers.query.ports import Embedder, SearchIndex
-from workers.query.relevance import UNRELATED, Weights, closeness, confidence
+from workers.query.relevance import UNRELATED, Signs, Weights, closeness, fits, nearness, rarest, standing_out
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
+from workers.query.values import Background
+from workers.query.words import Terms
 
 log = structlog.get_logger()
 
 HITS_READ = 5
-SENTENCES_COMPARED = 16
+HITS_JUDGED = 8
+SENTENCES_COMPARED = 12
 """Sentences whose meaning is compared: each costs the embedding endpoint, and somebody waits."""
 
 MOST_SENTENCES = 3
 ADDS = 0.15
 """Coverage that a further sentence must add to be worth saying."""
+
+FITTING = 0.5
+"""Fit from which a further sentence is worth saying."""
 
 _ITEM = re.compile(r"^(?:[-*•‣–·]|\(?\d{1,3}[.)])\s+")
 _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
@@ -33,14 +40,14 @@ _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence of a hit, and how sure we are that it answers."""
+    """A sentence of a hit; ``fit``: how well it answers, beside the other sentences."""
 
     hit: Hit
     span: Span
     tokens: frozenset[int]
     passage: float
     sentence: float
-    confidence: float
+    fit: float
 
     @property
     def quote(self) -> str:
@@ -65,30 +72,55 @@ class Extract:
 def extract(
     question: str, result: SearchResult, *, index: SearchIndex, embedder: Embedder, threshold: float
 ) -> Extract:
-    """Return the one to three statements that answer ``question``; none when nothing does."""
-    tokens = query_vector(question).indices
-    weights = Weights(index.rarity(tokens)) if result.hits else Weights({})
-    candidates = _candidates(result.hits[:HITS_READ], weights)
-    compared = _compared(candidates, result, embedder)
-    if not compared or compared[0].confidence < threshold:
-        return Extract((), compared[0].confidence if compared else 0.0)
-    sides = _sides(question, compared, weights, threshold)
-    if sides:
-        return Extract((compared[0], *sides), compared[0].confidence, differ=True)
-    return Extract(tuple(_chosen(compared, weights, threshold)), compared[0].confidence)
+    """Return the one to three statements that answer ``question``; none when nothing does.
+
+    Whether it is answered is decided by the passages, before any sentence is sent to the embedding endpoint.
+    """
+    terms = Terms(question, index.languages())
+    background = index.background()
+    weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), rarest(background.points))
+    confidence = _signs(result, weights, background, embedder).confidence
+    if confidence < threshold or not result.hits:
+        return Extract((), confidence if result.hits else 0.0)
+    compared = _compared(_candidates(result.hits[:HITS_READ], weights), result, embedder)
+    if not compared:
+        return Extract((), confidence)
+    if sides := _sides(question, compared, weights):
+        return Extract((compared[0], *sides), confidence, differ=True)
+    return Extract(tuple(_chosen(compared, weights)), confidence)
+
+
+def _signs(result: SearchResult, weights: Weights, background: Background, embedder: Embedder) -> Signs:
+    """Return what the hits say about whether the question is answered."""
+    stored = [_stored(hit) for hit in result.hits[:HITS_JUDGED]]
+    cover = max((weights.coverage(tokens) for tokens in stored), default=0.0)
+    weight = max((weights.bm25(tokens) for tokens in stored), default=0.0)
+    question = result.meaning
+    cosines = [
+        float(question @ vector) / max(1e-12, float(np.linalg.norm(vector)))
+        for hit in result.hits[:HITS_JUDGED]
+        if question is not None and (vector := hit.found.vector) is not None
+    ]
+    if question is None or not cosines:
+        return Signs(cover, weight, weights.count)
+    try:
+        unrelated = embedder.landmarks(UNRELATED)
+    except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
+        log.info("answer.degraded", reason=str(exc))
+        return Signs(cover, weight, weights.count)
+    near = nearness(question, max(cosines), unrelated)
+    return Signs(cover, weight, weights.count, near, standing_out(question, max(cosines), background))
 
 
 def _candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
     """Return the sentences worth a closer look: those with the question's words first, in the order of the hits."""
     found: list[Statement] = []
     for hit in hits:
-        heading = str(hit.found.metadata.get("heading") or "")
-        passage = weights.coverage(_tokens(f"{heading}\n{hit.found.content}"))
+        passage = weights.coverage(_stored(hit))
         for span in _answers(hit.found.content, sentences(hit.found.content)):
-            tokens = _tokens(hit.found.content[span[0] : span[1]])
+            tokens = frozenset(document_vector(hit.found.content[span[0] : span[1]]).indices)
             sentence = weights.coverage(tokens)
-            sure = confidence(passage, sentence, None)
-            found.append(Statement(hit, span, tokens, passage, sentence, sure))
+            found.append(Statement(hit, span, tokens, passage, sentence, fits(passage, sentence, None)))
     best = sorted(range(len(found)), key=lambda i: (-found[i].sentence - found[i].passage, i))[:SENTENCES_COMPARED]
     return [found[i] for i in best]
 
@@ -108,46 +140,49 @@ def _answers(text: str, spans: Sequence[Span]) -> list[Span]:
 
 
 def _compared(candidates: list[Statement], result: SearchResult, embedder: Embedder) -> list[Statement]:
-    """Return the candidates, surest first, by meaning where the endpoint can tell."""
-    if candidates and result.meaning is not None:
+    """Return the candidates, best first, by meaning where the endpoint can tell."""
+    if len(candidates) > 1 and result.meaning is not None:
         try:
-            vectors = embedder.passages([*UNRELATED, *(statement.quote for statement in candidates)])
+            unrelated = embedder.landmarks(UNRELATED)
+            meanings = embedder.passages([statement.quote for statement in candidates])
         except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
             log.info("answer.degraded", reason=str(exc))
         else:
-            unrelated, meanings = vectors[: len(UNRELATED)], vectors[len(UNRELATED) :]
             close = [closeness(result.meaning, meaning, unrelated) for meaning in meanings]
             candidates = [
-                replace(one, confidence=confidence(one.passage, one.sentence, near))
+                replace(one, fit=fits(one.passage, one.sentence, near))
                 for one, near in zip(candidates, close, strict=True)
             ]
-    return sorted(candidates, key=lambda one: -one.confidence)  # stable: ties stay in the order of the hits
+    return sorted(candidates, key=lambda one: -one.fit)  # stable: ties stay in the order of the hits
 
 
-def _chosen(compared: list[Statement], weights: Weights, threshold: float) -> list[Statement]:
+def _chosen(compared: list[Statement], weights: Weights) -> list[Statement]:
     """Return the best statement, and others that say something about the rest of the question."""
     chosen, said, covered = [compared[0]], {compared[0].text}, compared[0].tokens
     for one in compared[1:]:
         if len(chosen) == MOST_SENTENCES:
             break
         adds = weights.coverage(covered | one.tokens) - weights.coverage(covered)
-        if adds >= ADDS and one.confidence >= threshold and one.text not in said:
+        if adds >= ADDS and one.fit >= FITTING and one.text not in said:
             chosen.append(one)
             said.add(one.text)
             covered = covered | one.tokens
     return chosen
 
 
-def _sides(question: str, compared: Sequence[Statement], weights: Weights, threshold: float) -> list[Statement]:
+def _sides(question: str, compared: Sequence[Statement], weights: Weights) -> list[Statement]:
     """Return statements of other documents that answer as well and contradict the best one."""
     best, sides = compared[0], list[Statement]()
     for one in compared[1:]:
         seen = {each.hit.found.doc_id for each in (best, *sides)}
-        as_good = one.confidence >= threshold and weights.coverage(one.tokens) >= weights.coverage(best.tokens) - 1e-6
+        as_good = weights.coverage(one.tokens) >= weights.coverage(best.tokens) - 1e-6
         if as_good and one.hit.found.doc_id not in seen and contradict(question, best.text, one.text):
             sides.append(one)
     return sides[: MOST_SENTENCES - 1]
 
 
-def _tokens(text: str) -> frozenset[int]:
-    return frozenset(query_vector(text).indices)
+def _stored(hit: Hit) -> dict[int, float]:
+    """Return the words of a chunk as the index has them, with their BM25 weights."""
+    heading = hit.found.metadata.get("heading")
+    vector = document_vector(f"{heading}\n\n{hit.found.content}" if heading else hit.found.content)
+    return dict(zip(vector.indices, vector.values, strict=True))

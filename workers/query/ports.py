@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from workers.adapters.bm25 import SparseVector
 from workers.errors import IndexMisconfigured
 from workers.query.filters import EVERYTHING, Condition
-from workers.query.values import Found, Vector
+from workers.query.values import Background, Found, Vector
 
 Role = Literal["system", "user", "assistant"]
 
@@ -55,6 +55,9 @@ class SearchIndex(Protocol):
     def rarity(self, tokens: Sequence[int]) -> Mapping[int, float]:
         """Return the inverse document frequency of each token that some stored chunk has."""
 
+    def background(self) -> Background:
+        """Return what the index is like as a whole; may be some minutes old."""
+
     def present(self, ids: Sequence[str]) -> frozenset[str]:
         """Return which of these points are stored right now."""
 
@@ -84,6 +87,13 @@ class Embedder(Protocol):
 
     def passages(self, texts: Sequence[str]) -> list[Vector]:
         """Return the vectors of a few sentences, normalised.
+
+        Raises:
+            EmbedderUnavailable, EmbedderMisconfigured, InputRefused
+        """
+
+    def landmarks(self, texts: tuple[str, ...]) -> list[Vector]:
+        """Return the vectors of passages that every question is compared with; asked for once.
 
         Raises:
             EmbedderUnavailable, EmbedderMisconfigured, InputRefused

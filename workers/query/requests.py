@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -49,6 +49,7 @@ class SearchRequest(BaseModel):
     rerank: bool = True
 
     _wanted: Condition = PrivateAttr()
+    wants_vectors: ClassVar[bool] = False
 
     @field_validator("filters", mode="before")
     @classmethod
@@ -99,6 +100,8 @@ class Message(BaseModel):
 
 class AnswerRequest(SearchRequest):
     """A question; without ``query``, the last thing that the user said."""
+
+    wants_vectors: ClassVar[bool] = True  # how near the hits are tells whether they answer
 
     limit: int = Field(8, ge=1, le=100)
     messages: list[Message] = Field(default_factory=list, max_length=200)

@@ -185,7 +185,7 @@ def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int
             limit=limit,
             filters=request.wanted,
             explain=request.explain,
-            vectors=request.diversity > 0 and meaning is not None,
+            vectors=(request.diversity > 0 or request.wants_vectors) and meaning is not None,
             unrelated=asked.unrelated,
         )
 

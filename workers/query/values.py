@@ -63,3 +63,11 @@ class Found:
     def digest(self) -> str:
         """Digest of what was embedded; equal for equal texts under equal headings."""
         return str(self.payload.get("digest") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What an index is like as a whole: how many points it has, and the dense vectors of some of them, normalised."""
+
+    points: int
+    vectors: Vector  # (sample, dimensions)

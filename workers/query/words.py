@@ -22,6 +22,12 @@ class Terms:
         self._words = [(word, ids) for word, ids in asked if ids]
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
+    @property
+    def forms(self) -> list[frozenset[int]]:
+        """Token ids of each different word; every token that the query asks for belongs to one of them."""
+        groups = list(dict.fromkeys(ids for _, ids in self._words))
+        return [*groups, *(frozenset({token}) for token in sorted(self.ids.difference(*groups)))]
+
     def highlights(self, text: str) -> list[Span]:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
         if not self.ids:
