@@ -20,6 +20,7 @@ from ops.cli import (
     evaluate,
     explain,
     held,
+    mcp,
     processes,
     search,
     status,
@@ -54,6 +55,7 @@ app.command("status")(status.status)
 app.add_typer(documents.app, name="documents")
 app.add_typer(held.app, name="held")
 app.add_typer(contract.app, name="contract")
+app.command("mcp")(mcp.mcp)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(processes.watch)

