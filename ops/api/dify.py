@@ -13,6 +13,9 @@ from ops.api.filters import from_dify
 
 router = APIRouter(tags=["dify"])
 
+MOST_FUSED = 2.7
+"""A fused score: at most 1.7 for meaning and 1 for words (ADR 0025)."""
+
 
 class RetrievalSetting(BaseModel):
     """How many records, and how good."""
@@ -49,13 +52,13 @@ async def retrieve(request: Request, body: Annotated[RetrievalBody, Body()]) -> 
 def _scores(result: dict[str, Any]) -> list[float]:
     """Return scores between 0 and 1.
 
-    A fused score is the sum of two lists' normalised ones, so half of it; a cosine is one already; a BM25 score has no
-    upper end and is told as a share of the best.
+    A fused score is told as a share of the highest there can be; a cosine is one already; a BM25 score has no upper end
+    and is told as a share of the best.
     """
     raw = [max(0.0, float(hit["score"])) for hit in result["hits"]]
     match result["mode"]:
         case "hybrid":
-            return [min(1.0, score / 2) for score in raw]
+            return [min(1.0, score / MOST_FUSED) for score in raw]
         case "semantic":
             return [min(1.0, score) for score in raw]
         case _:
