@@ -65,7 +65,7 @@ def test_markdown_has_headings_lists_tables_code_and_front_matter(tmp_path):
     ]
     facts = parsed.metadata
     assert (facts.title, facts.author, facts.created) == ("House book", "Ada", "2024-05-01")
-    assert facts.extra == {"tags": "one, two"}
+    assert facts.extra == {"tags": ["one", "two"], "date": "2024-05-01"}
 
 
 def test_restructured_text_and_org_have_headings_with_levels(tmp_path):
