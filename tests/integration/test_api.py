@@ -369,6 +369,7 @@ def test_the_console_and_the_description_are_served(client):
 
 def test_a_held_deletion_is_listed_and_decided(client, engine, tmp_path):
     ids = seen(engine, tmp_path, "a.txt", "b.txt")
+    (tmp_path / "docs" / "a.txt").unlink()
     observe(engine, [Observation("docs", b"a.txt", None, absent_as="held", reason="too many vanished at once")])
 
     assert [d["path"] for d in client.get("/v1/held").json()["documents"]] == ["a.txt"]

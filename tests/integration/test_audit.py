@@ -24,7 +24,7 @@ from workers.contract.states import State
 from workers.housekeeping.books import Books
 from workers.housekeeping.docket import Docket
 from workers.housekeeping.pulse import Pulse
-from workers.indexing.ledger import COLLECTION_FACT
+from workers.indexing.ledger import COLLECTION_FACT, Ledger
 from workers.indexing.recipe import space_fact
 
 
@@ -437,6 +437,7 @@ class TestTurns:
     def test_the_regular_audit_repairs_and_comes_again_only_after_its_interval(self, place):
         with place.engine.begin() as connection:
             connection.execute(update(schema.sources).values(added_at=1.0, scanned_at=2.0))
+        Ledger(place.engine, "worker").remember_fact(COLLECTION_FACT, place.collection)
         lose_a_point(place)
 
         report = place.auditor(interval_s=3600.0).turn()
@@ -454,6 +455,17 @@ class TestTurns:
             connection.execute(update(schema.sources).values(added_at=now))
 
         assert place.auditor(interval_s=3600.0).turn() is None
+
+    def test_the_regular_audit_waits_for_the_first_index_worker(self, place):
+        """On a first start there is no collection yet, and nobody should read of that as of a fault."""
+        with place.engine.begin() as connection:
+            now = connection.scalar(select(schema.now(connection)))
+            connection.execute(update(schema.sources).values(added_at=now - 10, scanned_at=now))
+        assert place.auditor(interval_s=3600.0).turn() is None
+
+        Ledger(place.engine, "worker").remember_fact(COLLECTION_FACT, place.collection)
+
+        assert place.auditor(interval_s=3600.0).turn() is not None
 
     def test_a_dead_housekeepers_audit_is_started_again_by_another(self, place):
         key = place.docket.ask("person", repair=False)

@@ -14,7 +14,7 @@ from workers.contract.intake import Stat
 from workers.contract.schema import documents, processes, sources
 from workers.contract.states import FINAL, State
 from workers.housekeeping.findings import Booked
-from workers.indexing.ledger import RECIPE_FACT
+from workers.indexing.ledger import COLLECTION_FACT, RECIPE_FACT
 
 PAGE = 1000
 ALIVE_S = 15.0
@@ -68,14 +68,15 @@ class Books:
         return {name for info in infos if info.get("dirty") or info.get("scanning") for name in info.get("sources", ())}
 
     def at_rest(self) -> bool:
-        """Tell whether every folder has been scanned and nothing known is being worked on."""
+        """Tell whether an index worker has been here, every folder has been scanned and nothing is being worked on."""
         moving = [state for state in State if state not in FINAL]
         with self._reading.connect() as connection:
             unscanned = connection.scalar(
                 select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
             )
             moving_one = connection.scalar(select(documents.c.id).where(documents.c.state.in_(moving)).limit(1))
-        return unscanned is None and moving_one is None and not self.busy_sources()
+            collection = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == COLLECTION_FACT))
+        return collection is not None and unscanned is None and moving_one is None and not self.busy_sources()
 
     def chunks(self, collection: str) -> int:
         """Return how many points the ledger expects in ``collection``."""
