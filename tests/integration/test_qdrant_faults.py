@@ -63,6 +63,7 @@ def place(tmp_path, qdrant_url, shared_collection):
 
 def time_passes(place: Place) -> None:
     """Let every waiting time end, then sweep."""
+    place.worker.index_breaker.succeeded()
     with place.engine.begin() as connection:
         connection.execute(update(documents).values(next_try_at=None))
         connection.execute(update(documents).where(documents.c.verify_at.is_not(None)).values(verify_at=1.0))
@@ -85,6 +86,7 @@ def test_a_write_whose_answer_was_lost_is_done_again_and_leaves_nothing_twice(pl
 def test_a_write_that_arrives_after_its_successor_is_found_by_the_verify(place):
     place.faults.keeps_request = True
     place.write("a.txt", "one\n\ntwo")
+    place.worker.index_breaker.succeeded()
     place.write("a.txt", "three")
     place.put("a.txt", next_try_at=None)
     place.look([place.id("a.txt")])
@@ -136,6 +138,7 @@ def test_an_outage_costs_no_attempt_and_ends_by_itself(place):
     index = place.worker.pipeline.index
     there, index._client = index._client, away
     for text in ("one", "two", "three", "four"):
+        place.worker.index_breaker.succeeded()
         place.write("a.txt", text)
         assert place.row("a.txt").state == State.FAILED
     assert "UPWELL_QDRANT_URL" in place.row("a.txt").reason

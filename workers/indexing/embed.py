@@ -297,7 +297,8 @@ class Embedding:
         """Return vectors that the cache has lost and some other chunk of the same text still has."""
         stored = self._index.vectors_of([text_digest(piece.text) for piece in pieces])
         found = [(piece, stored[text_digest(piece.text)]) for piece in pieces if text_digest(piece.text) in stored]
-        self._ledger.vectors.remember((piece.key, vector) for piece, vector in found)
+        if found:
+            self._ledger.vectors.remember((piece.key, vector) for piece, vector in found)
         return found
 
     def _fetch(self, pieces: list[Piece]) -> tuple[list[tuple[Piece, Vector | None]], int]:

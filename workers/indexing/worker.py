@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from workers.contract.broker import Hints
 from workers.contract.states import State
 from workers.errors import (
+    IndexGone,
     IndexUnavailable,
     LedgerUnavailable,
     Outage,
@@ -94,6 +95,9 @@ class IndexWorker:
         except LeaseLost:
             self.ledger.suspect(claim.document_id)
             log.warning("lease.lost", document=claim.document_id)
+        except IndexGone as exc:
+            # Qdrant is well, so there is nothing to be patient with: a housekeeper makes the collection again.
+            self._later(claim, exc, OUTAGE_S, counted=False)
         except IndexUnavailable as exc:
             wait = self.index_breaker.failed(exc.retry_after, reason=str(exc))
             self._later(claim, exc, max(OUTAGE_S, wait), counted=False)
