@@ -1,8 +1,8 @@
 """Answers in the documents' own words: when are they refused, and does every citation say what it quotes?
 
-    python -m tests.bench.answers COLLECTION [--documents N] [--questions N] [--about-from N] [--vectors FILE]
+    python -m tests.bench.answers COLLECTION [--documents N] [--questions N] [--about-from N] [--mode M] [--vectors F]
 
-COLLECTION is one of ../shared/data/retrieval with answer spans: covidqa, xquad.  Each document goes through the parser,
+COLLECTION is one of ../shared/data/retrieval with answer spans: covidqa, xquad.  Documents go through the parser,
 the chunker, the embedding model and the embedded Qdrant; questions go through search and answering, as in the query
 worker.  Every question is asked with its document in the index and without it, in four ways: alone left out (by a
 filter, so words and spread of the whole index still know it), half of all left out, six of seven left out, and all
@@ -54,7 +54,8 @@ class Question:
 class Vectors:
     """The bundled model behind a file; stands for the query worker's embedder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: str) -> None:
+        self.mode = mode
         self._db = sqlite3.connect(path)
         self._db.execute("create table if not exists v(k text primary key, v blob)")
         self._model: Any = None
@@ -115,7 +116,7 @@ def key_of(name: str) -> str:
 
 def _point(name: str, made: Any, vectors: Vectors) -> Point:
     key = str(uuid5(NAMESPACE_URL, f"{name}\x1f{made.index}"))
-    (vector,) = vectors.passages([made.embedded_text])
+    vector = vectors.passages([made.embedded_text])[0] if vectors.mode == "hybrid" else None
     payload = {
         "content": made.content,
         "metadata": {"source": "bench", "path": name, "heading": made.heading, "page": made.page, "chunk": made.index},
@@ -124,7 +125,7 @@ def _point(name: str, made: Any, vectors: Vectors) -> Point:
         "chunk_index": made.index,
         "digest": hashlib.sha256(made.embedded_text.encode()).hexdigest(),
         "tenant": "default",
-        "embedded": True,
+        "embedded": vector is not None,
     }
     return Point(key, made.embedded_text, payload, vector)
 
@@ -163,6 +164,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--about-from", type=int, default=0, help="ask about documents from this one on; the weights saw the first 30"
     )
+    parser.add_argument("--mode", choices=("hybrid", "lexical"), default="hybrid", help="lexical: without any vector")
     parser.add_argument("--vectors", type=Path)
     args = parser.parse_args(argv)
     documents, questions = _read(args.collection, args.documents)
@@ -171,7 +173,7 @@ def main(argv: list[str]) -> int:
     random.Random(args.seed).shuffle(questions)
     questions = questions[: args.questions]
     with tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch, _qdrant(Path(scratch)) as url:
-        vectors = Vectors(args.vectors or Path(scratch) / "vectors.db")
+        vectors = Vectors(args.vectors or Path(scratch) / "vectors.db", mode=args.mode)
         others = {f"cranfield-{row['_id']}": row["text"] for row in _rows("cranfield", "corpus.jsonl")[:60]}
         _run(url, documents, questions, others, vectors)
     return 0
@@ -222,7 +224,7 @@ def _tell(name: str, inside: Asked, outside: Asked) -> None:
 
 def _ask(index: Indexed, question: Question, vectors: Vectors, filters: dict[str, Any] | None = None) -> dict[str, Any]:
     answering = Answering(index.search, vectors, None, None, 6000, 1500, THRESHOLD)
-    return answering.answer(AnswerRequest(query=question.text, filters=filters or {}))
+    return answering.answer(AnswerRequest(query=question.text, filters=filters or {}, mode=vectors.mode))
 
 
 def _has(answer: str, spans: Sequence[str]) -> bool:
