@@ -23,7 +23,7 @@ class MemoryIndex:
     def stored(self, document_id: str) -> dict[str, StoredPoint]:
         return {
             key: StoredPoint(key, p["token"], p["embedded"], p["refused"], p["chunk_index"], p["metadata"])
-            for key, p in self.points.items()
+            for key, p in list(self.points.items())
             if p["doc_id"] == document_id
         }
 
@@ -58,19 +58,19 @@ class MemoryIndex:
                 del self.points[key]
 
     def drop_document(self, document_id: str, token: int) -> None:
-        self.drop([key for key, p in self.points.items() if p["doc_id"] == document_id], token)
+        self.drop([key for key, p in list(self.points.items()) if p["doc_id"] == document_id], token)
 
     def pending(self, document_id: str) -> list[PendingPoint]:
         return [
             PendingPoint(key, document_id, p["metadata"]["heading"], p["content"])
-            for key, p in self.points.items()
+            for key, p in list(self.points.items())
             if p["doc_id"] == document_id and not p["embedded"] and not p["refused"]
         ]
 
     def vectors_of(self, digests: Sequence[str]) -> dict[str, Vector]:
         return {
             p["digest"]: p["vector"]
-            for p in self.points.values()
+            for p in list(self.points.values())
             if p.get("digest") in digests and p.get("vector") is not None
         }
 
@@ -85,7 +85,7 @@ class MemoryIndex:
 
     def contents(self, document_id: str) -> list[str]:
         """Return the stored texts of one document, in order."""
-        mine = [p for p in self.points.values() if p["doc_id"] == document_id]
+        mine = [p for p in list(self.points.values()) if p["doc_id"] == document_id]
         return [p["content"] for p in sorted(mine, key=lambda p: p["chunk_index"])]
 
 

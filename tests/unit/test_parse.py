@@ -45,6 +45,15 @@ def whole(parsed: Parsed) -> str:
     return "\n".join(e.text for e in parsed.elements)
 
 
+def test_a_text_with_sections_is_read_alike_whether_it_is_called_txt_or_rst(tmp_path):
+    sections = "Title\n=====\n\nWords.\n\nPart\n----\n\n* one\n* two\n"
+    plain = "Dear Ada,\n\nthe boiler hums.\n\n  * one\n  * two\n\n-----\nYours\n"
+
+    for text in (sections, plain):
+        assert parse(tmp_path, "a.txt", text).elements == parse(tmp_path, "a.rst", text).elements
+    assert [e.text for e in parse(tmp_path, "a.txt", sections).elements if e.kind == "heading"] == ["Title", "Part"]
+
+
 def test_markdown_has_headings_lists_tables_code_and_front_matter(tmp_path):
     parsed = parse(
         tmp_path,

@@ -3,6 +3,6 @@
 from workers.indexing.parse.limits import Limits
 from workers.indexing.parse.pool import ParserPool
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 
 __all__ = ["PARSER_VERSION", "Limits", "ParserPool"]

@@ -93,6 +93,10 @@ _HTML_START = re.compile(
     rb"(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,2000}?-->\s*)?<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
 )
 
+_PLAIN_OR_RST = frozenset((".txt", ".text", ".rst", ".rest"))
+_UNDERLINED = re.compile(rb"(?:\A|(?<=\n))([^\s][^\n]{0,200})\n(([=\-~^\"'`*+#])\3{2,})[ \t]*(?=\n)")
+_SECTIONS_WITHIN = 1 << 20
+
 
 def kind_of(data: bytes, name: str) -> Kind:
     """Return what the file is.
@@ -134,6 +138,9 @@ def _is_pdf(data: bytes, ending: str) -> bool:
 
 def _text_kind(data: bytes, name: str, ending: str) -> Kind:
     head = data[:4096].replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+    if ending in _PLAIN_OR_RST:
+        # What is written decides, so that a rename from txt to rst finds the same chunks.
+        return Kind("rst" if _has_sections(data) else "text", TEXTS[ending].mime)
     if ending in TEXTS:
         return TEXTS[ending]
     if ending in CODE or name.lower() in CODE_NAMES:
@@ -153,6 +160,14 @@ def _text_kind(data: bytes, name: str, ending: str) -> Kind:
     if head.startswith(b"%!PS"):
         return Kind("foreign", "application/postscript", "It is PostScript. Save it as PDF.")
     return TEXT
+
+
+def _has_sections(data: bytes) -> bool:
+    """Tell whether a text has at least two titles with a line of signs under them that is as long as they are."""
+    found = 0
+    for title, line, _ in _UNDERLINED.findall(data[:_SECTIONS_WITHIN].replace(b"\r\n", b"\n")):
+        found += len(title.decode("utf-8", "replace").rstrip()) <= len(line)
+    return found >= 2
 
 
 def _foreign(data: bytes) -> Kind | None:
