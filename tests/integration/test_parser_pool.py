@@ -139,6 +139,26 @@ def test_a_child_has_no_keys_and_no_network_of_ours(pool_of, file, monkeypatch):
     assert "secret" not in pool.parse(file("x"), "a.txt").elements[0].text
 
 
+PID = 'answer({"elements": [["text", str(os.getpid()), None, None]], "metadata": {"filetype": "text/plain"}})'
+LEAK = "globals().setdefault('kept', []).append(b'x' * (100 << 20))\n" + PID
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "children"),
+    [
+        pytest.param(PID, {"documents_per_child": 2}, 3, id="after many documents"),
+        pytest.param(LEAK, {"resident_bytes": 150 << 20}, 3, id="when it has grown"),
+        pytest.param(PID, {}, 1, id="not for nothing"),
+    ],
+)
+def test_a_child_is_replaced_before_what_it_leaks_is_felt(pool_of, file, body, limits, children):
+    pool = pool_of(body, **limits)
+
+    pids = [pool.parse(file(str(n)), "a.txt").elements[0].text for n in range(6)]
+
+    assert len(set(pids)) == children
+
+
 def test_many_threads_share_few_children(pool_of, file):
     pool = pool_of(GOOD, children=2)
     found: list[str] = []

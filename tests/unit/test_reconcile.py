@@ -514,6 +514,17 @@ def test_what_a_dead_attempt_left_is_found_by_the_verify_of_its_successor(bench)
     assert bench.index.contents(key) == ["one"]
 
 
+def test_memory_that_runs_out_in_a_task_costs_an_attempt_and_not_the_worker(bench):
+    """Raised further, it would end Celery's main process and come back with its message to end the next one."""
+    key = bench.write("a.txt", "one")
+    bench.parser.error = MemoryError()
+
+    bench.run(key)
+
+    assert (bench.row(key).state, bench.row(key).error_class) == (State.FAILED, "MemoryError")
+    assert bench.row(key).lease_until is None
+
+
 def test_a_bug_costs_its_document_three_attempts_and_its_text_stays_out_of_the_reason(bench, monkeypatch):
     key = bench.write("a.txt", "one")
     bench.parser.error = ValueError("cannot handle: the secret sentence")

@@ -44,3 +44,14 @@ def test_every_test_that_the_map_names_exists(number, names):
         file, _, test = name.partition("::")
         assert (TESTS / file).is_file(), file
         assert not test or test in defined(TESTS / file), name
+
+
+def test_every_fault_of_the_catalogue_has_a_row():
+    """What cannot be tested here has one, too, and says why not."""
+    covered: set[int] = set()
+    for number, _ in rows():
+        if re.fullmatch(r"F?\d+(-\d+)?", number):
+            first, _, last = number.removeprefix("F").partition("-")
+            covered |= set(range(int(first), int(last or first) + 1))
+
+    assert set(range(1, 101)) - covered == set()
