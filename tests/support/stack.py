@@ -19,7 +19,9 @@ FINAL = {"ready", "parked", "empty", "skipped", "held", "deleted"}
 
 def environment(**more: str) -> dict[str, str]:
     """Return this process's environment without any UPWELL_ setting, plus ``more``."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("UPWELL_")} | {"NO_COLOR": "1"} | more
+    # Ours comes first: an installation of another checkout in the same interpreter is not what is being tested.
+    ours = {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    return {k: v for k, v in os.environ.items() if not k.startswith("UPWELL_")} | ours | more
 
 
 class Stack:
