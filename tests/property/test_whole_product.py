@@ -250,7 +250,12 @@ class WholeProduct(RuleBasedStateMachine):
             self.product.worker.embed()
 
     def _start_watcher(self) -> None:
-        patience: dict[str, Any] = {"settle_closed": 0.01, "settle_quiet": 0.05, "deletion_wait": 0.02}
+        patience: dict[str, Any] = {
+            "settle_closed": 0.01,
+            "settle_quiet": 0.05,
+            "deletion_wait": 0.02,
+            "settle_busiest": 0.05,
+        }
         self.watcher = Watcher(
             WatcherSettings(**patience, rescan_interval=3600),
             [Root(SOURCE, self.root)],
