@@ -28,7 +28,7 @@ class House(Index):
         super().__init__("The boiler code is 4711.", "The hedge is cut in June by Meyer Gardens.")
         for number, chunk in enumerate(self.chunks):
             chunk.payload["doc_id"] = DOC[:-1] + str(number)
-            chunk.payload["metadata"]["title"] = f"House [{number}]"
+            chunk.payload["metadata"] |= {"title": f"House [{number}]", "filetype": "text/plain", "language": "en"}
 
 
 @pytest.fixture
