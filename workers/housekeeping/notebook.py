@@ -1,6 +1,6 @@
 """An audit's notes on files and points, on disk: they come in any order, and are read in the order of documents.
 
-A point takes about 80 bytes of disk; memory stays the same whatever the number (ADR 0021).
+A point takes about 70 bytes of disk; memory stays the same whatever the number (ADR 0021).
 """
 
 from __future__ import annotations
