@@ -54,7 +54,8 @@ def test_the_first_screen_of_the_readme_works_as_written(clone, tmp_path):
     home.mkdir()
     # The usual ports may be taken by another suite: the second terminal must find the api all the same.
     env = environment(HOME=str(home), UPWELL_API_PORT="0")
-    env.pop("UPWELL_API_PORT")
+    for name in ("UPWELL_API_PORT", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):  # `make test ARGS=…` hands its words down
+        env.pop(name, None)
     with (tmp_path / "up.out").open("wb") as out:
         running = subprocess.Popen(
             ["sh", "-c", up],
