@@ -38,7 +38,7 @@ def stack(tmp_path_factory):
     (docs / "house.md").write_text("# House\n\nThe boiler code is 4711.\n")
     (docs / "house.md.meta.json").write_text('{"kind": "manual", "date": "2015-03-01"}')
     (docs / "flat.md").write_text(
-        "---\nkind: letter\ndate: 2021-06-01\n---\n# Flat\n\nThe boiler in the flat has no code.\n"
+        "---\nkind: letter\ndate: 2021-06-01\n---\n# Flat\n\nThe boiler in the flat was swept in June.\n"
     )
     (docs / "evil.md").write_text(f"# {XSS}\n\nThe parrot says {XSS} all day.\n")
     (docs / "<b onmouseover=x>.txt").write_text("A file with a wild name about walruses.")
