@@ -53,7 +53,9 @@ class SearchBody(BaseModel):
     per_document: Annotated[
         int | None, Field(ge=1, le=100, description="Chunks of a document that come before those of others.")
     ] = None
-    collapse: Annotated[bool, Field(description="Show what says the same once.")] = True
+    collapse: Annotated[
+        bool | None, Field(description="Show what says the same once; by default in lists of up to ten hits.")
+    ] = None
     neighbours: Annotated[int, Field(ge=0, le=5, description="Chunks before and after each hit to return.")] = 0
     diversity: Annotated[float, Field(ge=0, le=1, description="How much hits should differ (MMR); 0: not at all.")] = 0
     recency: RecencyBody | None = None

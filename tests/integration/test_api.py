@@ -130,7 +130,7 @@ def test_a_search_reaches_the_query_worker_and_its_answer_comes_back(client, ans
     assert answer.status_code == 200
     assert answer.json()["asked"] == {
         "query": "boiler", "limit": 3, "mode": "hybrid", "filters": {"filetype": "text/plain"}, "explain": False,
-        "collapse": True, "neighbours": 0, "diversity": 0, "rerank": True,
+        "neighbours": 0, "diversity": 0, "rerank": True,
     }  # fmt: skip
 
 

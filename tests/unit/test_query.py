@@ -188,3 +188,13 @@ def test_half_a_citation_is_not_shown_before_it_is_whole():
 
     assert given == ["The pump is red [1]. ", "The lid is blue [1]."]
     assert checked.cited == [1]
+
+
+def test_copies_are_shown_once_in_a_short_list_and_each_in_a_long_one():
+    def collapses(**more):
+        return SearchRequest(query="q", **more).collapses
+
+    assert [collapses(), collapses(limit=50), collapses(limit=50, collapse=True), collapses(collapse=False)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+    assert AnswerRequest(query="q", limit=50).collapses

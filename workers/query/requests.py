@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from workers.query.filters import LONGEST_FIELD, BadFilter, Condition, read_filter
 from workers.query.values import Mode
 
+MOST_FOR_EYES = 10
+"""Up to so many hits are read by a person, whom copies of one text would crowd out; a longer list is worked through."""
+
 LONGEST_QUERY = 4_000
 MOST_SEARCHES = 32
 MOST_FACETS = 16
@@ -42,7 +45,7 @@ class SearchRequest(BaseModel):
         default_factory=list, max_length=MOST_FACETS
     )
     per_document: int | None = Field(None, ge=1, le=100)
-    collapse: bool = True
+    collapse: bool | None = None  # None: as the length of the list asks for
     neighbours: int = Field(0, ge=0, le=5)
     diversity: float = Field(0.0, ge=0, le=1)
     recency: Recency | None = None
@@ -68,6 +71,11 @@ class SearchRequest(BaseModel):
         except BadFilter as exc:
             raise ValueError(f"filters: {exc}") from None
         return self
+
+    @property
+    def collapses(self) -> bool:
+        """Whether what says the same is shown once."""
+        return self.limit <= MOST_FOR_EYES if self.collapse is None else self.collapse
 
     @property
     def wanted(self) -> Condition:
@@ -104,6 +112,7 @@ class AnswerRequest(SearchRequest):
     wants_vectors: ClassVar[bool] = True  # how near the hits are tells whether they answer
 
     limit: int = Field(8, ge=1, le=100)
+    collapse: bool | None = True  # the same passage twice is no second reason
     messages: list[Message] = Field(default_factory=list, max_length=200)
 
     @model_validator(mode="before")

@@ -207,7 +207,7 @@ def _ranked(
     if request.recency is not None:
         ranked = ranking.aged(ranked, request.recency, ranking.now())
     ranked = ranked[: _pool(request)]
-    if request.collapse:
+    if request.collapses:
         ranked = ranking.collapsed(ranked)
     if reranker is not None and request.rerank and ranked:
         try:

@@ -84,7 +84,7 @@ def _standing(request: ExplainRequest, asked: Asked, index: SearchIndex) -> Stan
     for name, found in all_lists.items():
         at = next((n for n, one in enumerate(found, 1) if one.doc_id == request.doc_id), None)
         places[name] = Place(at, found[at - 1].score) if at is not None else None
-    return Standing(best, rank, places, _better_twin(everything, request) if request.collapse else None)
+    return Standing(best, rank, places, _better_twin(everything, request) if request.collapses else None)
 
 
 def _of_lists(
