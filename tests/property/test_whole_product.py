@@ -17,7 +17,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,11 +38,12 @@ from tests.support.endpoint import Endpoint, Failure
 from tests.support.fuse import Fuse, Moment
 from tests.support.product import RECIPE, SOURCE, Product
 from workers.contract.broker import Hints, make_celery
+from workers.contract.identity import document_id
 from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, decode
 from workers.contract.schema import documents, processes
 from workers.housekeeping.sweep import sweep
 
-EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "25"))
 BLOCKS = (
     "# Red\n\nOne fish swims.",
     "# Blue\n\nTwo fish rest.",
@@ -80,7 +82,7 @@ class WholeProduct(RuleBasedStateMachine):
         self.root = self.product.root
         self.before: dict[Path, str] = {}
         self.cookies = 0
-        self.disturbed = False
+        self.may_repeat = 0
         self._start_watcher()
 
     def teardown(self) -> None:
@@ -160,19 +162,30 @@ class WholeProduct(RuleBasedStateMachine):
     @rule(place=st.integers(0, 9), after=calls, moment=moments)
     def the_worker_is_killed(self, place: int, after: int, moment: Moment) -> None:
         message = self._take(place)
-        if message is not None and self.fuse.kill_at(after, moment, lambda: self._handle(message)):
-            self.disturbed = True
+        if message is not None:
+            with self._paying_twice_is_nobodys_fault():
+                self.fuse.kill_at(after, moment, lambda: self._handle(message))
 
     @rule(place=st.integers(0, 9), after=calls)
     def the_worker_freezes(self, place: int, after: int) -> None:
         message = self._take(place)
         if message is not None:
-            self.fuse.freeze_at(after, lambda: self._handle(message))
-            self.disturbed = True
+            with self._paying_twice_is_nobodys_fault():
+                self.fuse.freeze_at(after, lambda: self._handle(message))
 
     @rule()
     def the_frozen_go_on(self) -> None:
-        self.fuse.thaw()
+        with self._paying_twice_is_nobodys_fault():
+            self.fuse.thaw()
+
+    @rule(name=names, after=calls, text=texts)
+    def a_file_changes_while_a_worker_is_at_it(self, name: str, after: int, text: str) -> None:
+        """The worker has read it, and has perhaps stored some of it."""
+        if (self.root / name).exists():
+            key = document_id(SOURCE, name)
+            self.fuse.freeze_at(after, lambda: self.product.worker.look(key))
+            self.write(name, text)
+            self.the_frozen_go_on()
 
     @rule()
     def late_writes_arrive(self) -> None:
@@ -207,7 +220,7 @@ class WholeProduct(RuleBasedStateMachine):
         """Everything heals: then the index is equal to the files."""
         self._notice_everything()
         self.endpoint.behaviour.failures.clear()
-        self.fuse.thaw()
+        self.the_frozen_go_on()
         self.fuse.land()
         for _ in range(40):
             self.product.let_time_pass()
@@ -218,10 +231,16 @@ class WholeProduct(RuleBasedStateMachine):
                 self._handle(message)
         report = self.product.checker.check()
         assert not report.findings, str(report)
-        if not self.disturbed:
-            assert self.endpoint.counters.repeated == 0, "a text was paid for twice"
+        assert self.endpoint.counters.repeated <= self.may_repeat, "a text was paid for twice"
 
     # ------------------------------------------------------------------ helpers
+
+    @contextmanager
+    def _paying_twice_is_nobodys_fault(self) -> Iterator[None]:
+        """What is paid for in the block may be paid for again: whoever paid dies, or was given up."""
+        before = self.endpoint.counters.paid_texts
+        yield
+        self.may_repeat += self.endpoint.counters.paid_texts - before
 
     def _remembered(self, name: str) -> Path:
         path = self.root / name
@@ -298,7 +317,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600 if EXAMPLES <= 20 else 7200)
+@pytest.mark.timeout(600 if EXAMPLES <= 25 else 7200)
 def test_the_index_equals_the_files_whatever_happened(qdrant_url, valkey_url, collection):
     with Endpoint() as endpoint:
         servers = {"qdrant_url": qdrant_url, "valkey_url": valkey_url, "collection": collection, "endpoint": endpoint}
@@ -309,7 +328,7 @@ def test_the_index_equals_the_files_whatever_happened(qdrant_url, valkey_url, co
                 max_examples=EXAMPLES,
                 stateful_step_count=30,
                 deadline=None,
-                derandomize=EXAMPLES <= 20,
+                derandomize=EXAMPLES <= 25,
                 print_blob=True,
                 phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
