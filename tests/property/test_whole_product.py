@@ -178,14 +178,14 @@ class WholeProduct(RuleBasedStateMachine):
         with self._paying_twice_is_nobodys_fault():
             self.fuse.thaw()
 
-    @rule(name=names, after=calls, text=texts)
-    def a_file_changes_while_a_worker_is_at_it(self, name: str, after: int, text: str) -> None:
+    @rule(name=names, first=texts, then=texts, after=calls)
+    def a_file_changes_while_a_worker_is_at_it(self, name: str, first: str, then: str, after: int) -> None:
         """The worker has read it, and has perhaps stored some of it."""
-        if (self.root / name).exists():
-            key = document_id(SOURCE, name)
-            self.fuse.freeze_at(after, lambda: self.product.worker.look(key))
-            self.write(name, text)
-            self.the_frozen_go_on()
+        self.write(name, first)
+        self.product.scan()
+        self.fuse.freeze_at(after, lambda: self.product.worker.look(document_id(SOURCE, name)))
+        self.write(name, then)
+        self.the_frozen_go_on()
 
     @rule()
     def late_writes_arrive(self) -> None:
