@@ -309,8 +309,9 @@ def _state(stack: Stack) -> str:
 
 
 def _scans(stack: Stack) -> list[float]:
-    """Return the seconds of every scan in the watcher's log."""
-    lines = (line for log in stack.data.glob("logs/watch*.log") for line in log.read_text().splitlines())
+    """Return the seconds of every scan in the watcher's logs, that of an earlier start (watch.log.1) first."""
+    logs = sorted(stack.data.glob("logs/watch.log*"), reverse=True)
+    lines = (line for log in logs for line in log.read_text().splitlines())
     return [json.loads(line)["seconds"] for line in lines if "scan.finished" in line]
 
 
