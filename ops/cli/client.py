@@ -37,10 +37,18 @@ class Event:
 class Api:
     """A running Upwell."""
 
-    def __init__(self, url: str, api_key: str | None = None, *, origin: str = "", timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        origin: str = "",
+        timeout_s: float = 60.0,
+        setting: str = "UPWELL_API_URL",
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError(f"UPWELL_API_URL must look like {DEFAULT_URL}; it is {url!r}.")
+            raise CliError(f"{setting} must look like {DEFAULT_URL}; it is {url!r}.")
         self.url = url.rstrip("/")
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

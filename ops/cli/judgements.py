@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,24 @@ SEPARATOR = "|"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query, the grades of the documents that answer it (by path or id), and texts that answer it."""
+    """A query, the grades of the documents that answer it (by path or id), and texts that answer it.
+
+    ``marked`` is what the file says of whether the documents answer it; None: nothing.
+    """
 
     key: str
     text: str
     grades: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[str, ...] = ()
     filters: Mapping[str, Any] | None = None
+    marked: bool | None = None
+
+    @property
+    def answerable(self) -> bool | None:
+        """Whether the documents answer it; None: nobody knows, as where only wrong hits were judged."""
+        if self.marked is not None:
+            return self.marked
+        return True if self.spans or any(grade > 0 for grade in self.grades.values()) else None
 
 
 def read_questions(place: Path) -> list[Question]:
@@ -38,7 +49,7 @@ def read_questions(place: Path) -> list[Question]:
     elif place.suffix == ".csv":
         found = list(_csv(place))
     else:
-        found = [_question(row, f"{place} line {n}", str(n)) for n, row in _lines(place)]
+        found = [_without_any(_question(row, f"{place} line {n}", str(n))) for n, row in _lines(place)]
     if not found:
         raise CliError(f"{place} holds no question.")
     return found
@@ -65,8 +76,8 @@ def _beir(folder: Path) -> Iterator[Question]:
     for number, row in _lines(queries):
         question = _question(row, f"{queries} line {number}", str(number))
         grades = judged.get(question.key, {}) if judged is not None else question.grades
-        if grades or question.spans:
-            yield Question(question.key, question.text, grades, question.spans, question.filters)
+        if grades or question.spans or question.marked is not None:  # others belong to another split
+            yield replace(question, grades=grades)
 
 
 def _qrels(folder: Path) -> dict[str, dict[str, float]] | None:
@@ -93,7 +104,7 @@ def _csv(file: Path) -> Iterator[Question]:
                 raise CliError(f"{file} line {number} has no query. Columns: query, documents, answers.")
             named = _split(row.get("documents") or row.get("document"))
             answers = _split(row.get("answers") or row.get("answer"))
-            yield Question(str(number), row["query"], dict.fromkeys(named, 1.0), tuple(answers))
+            yield _without_any(Question(str(number), row["query"], dict.fromkeys(named, 1.0), tuple(answers)))
 
 
 def _question(row: Mapping[str, Any], where: str, number: str) -> Question:
@@ -109,7 +120,19 @@ def _question(row: Mapping[str, Any], where: str, number: str) -> Question:
         _grades(documents, where),
         tuple(str(each["text"] if isinstance(each, dict) else each) for each in answers),
         row.get("filters"),
+        _mark(row.get("answerable", facts.get("answerable") if facts else None), where),
     )
+
+
+def _without_any(question: Question) -> Question:
+    """Mark a question that names neither documents nor answers: there is none."""
+    return question if question.answerable is not None or question.grades else replace(question, marked=False)
+
+
+def _mark(value: Any, where: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise CliError(f"{where}: answerable is true or false.")
+    return value
 
 
 def _grades(documents: Any, where: str) -> dict[str, float]:

@@ -20,4 +20,8 @@ class ClientSettings(Group):
         description="Base URL of the api. Unset: that of the `upwell up` on the data directory, else http://127.0.0.1:8080.",
     )
     api_key: SecretStr | None = Field(None, description="Bearer key for the api; the embedded mode needs none.")
+    against_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer key for the other Upwell of `upwell evaluate --against URL`; ours never goes there.",
+    )
     data_dir: Path = Field(Path(".upwell"), description="Data directory in which a running `upwell up` is looked for.")

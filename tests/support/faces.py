@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from workers.errors import WorkerError
 from workers.query.answer import Answering
-from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
+from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, SearchRequest, read
 from workers.query.search import search
 
 
@@ -31,6 +31,13 @@ class InProcess:
         asked = self.answering
         return await self._told(
             lambda: search(read(SearchRequest, request), index=asked.index, embedder=asked.embedder).as_json()
+        )
+
+    async def search_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        asked = self.answering
+        return await self._told(
+            lambda: {"results": [one.as_json() for one in asked.search(read(BatchRequest, request).searches)]}
         )
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:

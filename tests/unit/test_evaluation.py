@@ -7,6 +7,7 @@ import math
 import pytest
 
 from workers.query.evaluation import compare, holds_span, mean, ndcg, percentile, recall, reciprocal_rank
+from workers.query.upheld import upheld
 
 GRADES = {"a": 3, "b": 2, "c": 0, "d": 1}
 
@@ -54,7 +55,8 @@ def test_a_difference_that_every_query_shows_is_no_chance():
 
     assert found.difference == pytest.approx(0.325)
     assert found.low > 0.3
-    assert found.p < 0.01
+    assert 0 < found.p < 0.01  # samples can make a chance small, never nothing
+    assert (found.better, found.worse, found.equal) == (40, 0, 0)
 
 
 def test_a_difference_that_comes_and_goes_may_be_chance():
@@ -62,10 +64,38 @@ def test_a_difference_that_comes_and_goes_may_be_chance():
 
     assert found.low < 0 < found.high
     assert found.p > 0.3
+    assert (found.better, found.worse, found.equal) == (3, 2, 0)
 
 
 def test_a_system_does_not_differ_from_itself_and_the_same_dice_fall_the_same_way():
-    assert compare([0.1, None], [0.1, 0.3]).p == 1.0
+    same = compare([0.1, None], [0.1, 0.3])
+
+    assert (same.p, same.better, same.worse, same.equal) == (1.0, 0, 0, 1)
     assert compare([0.1, 0.9, 0.4], [0.2, 0.3, 0.4], samples=200) == compare(
         [0.1, 0.9, 0.4], [0.2, 0.3, 0.4], samples=200
     )
+
+
+QUOTES = [
+    {"n": 1, "title": "House", "path": "house.md", "quotes": ["The boiler code is 4711."]},
+    {"n": 2, "title": "Flat", "path": "flat.md", "quote": "The hedge is cut in June by Meyer Gardens."},
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        ("The boiler code is 4711. [1] Meyer Gardens cut the hedge in June. [2]", (2, 2)),
+        ("The boiler code is 4712. [1]", (1, 0)),  # the figure is another
+        ("The hedge is cut in June. [1]", (1, 0)),  # the citation is of the neighbour
+        ("The boiler code is not 4711. [1]", (1, 0)),
+        ("The boiler code is 4711.", (1, 0)),  # nothing is cited
+        ("The boiler code is 4711. [7]", (1, 0)),  # nothing like that is there to be cited
+        ("These are the codes:\n- The boiler code is 4711. [1]\nNot in the documents: the colour.", (1, 1)),
+        ("The documents differ: The boiler code is 4711. [1]", (1, 1)),
+    ],
+)
+def test_a_sentence_is_supported_when_its_own_citations_say_it(answer, counts):
+    found = upheld(answer, QUOTES)
+
+    assert (found.sentences, found.supported) == counts

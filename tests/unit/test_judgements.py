@@ -1,4 +1,4 @@
-"""Questions with known answers are read from BEIR folders, JSON lines and CSV; the evaluation adds them up."""
+"""Questions with known answers are read from BEIR folders, JSON lines and CSV."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from ops.cli import evaluate
 from ops.cli.errors import CliError
 from ops.cli.judgements import Question, names_of, read_questions
-from ops.cli.search import Mode
 
 
 def test_a_beir_folder_is_read_with_its_grades_and_answers(tmp_path):
@@ -49,40 +47,21 @@ def test_a_document_may_be_named_by_path_name_stem_or_id():
     assert names == {"id-1", "laws/a.b.md", "docs/laws/a.b.md", "a.b.md", "laws/a.b", "a.b"}
 
 
-class Api:
-    """A running search that always finds b before a."""
-
-    def __init__(self) -> None:
-        self.bodies = []
-
-    def post(self, route, body, headers):
-        self.bodies.append((route, body, headers))
-        hits = [
-            {"doc_id": "1", "metadata": {"path": "b.md"}, "content": "The code is 4711."},
-            {"doc_id": "1", "metadata": {"path": "b.md"}, "content": "Again."},
-            {"doc_id": "2", "metadata": {"path": "a.md"}, "content": "Other."},
-        ]
-        mode = body["searches"][0]["mode"]
-        return {"results": [{"hits": hits, "mode": mode, "took_ms": 4.0} for _ in body["searches"]]}
-
-
-def test_the_evaluation_counts_documents_once_and_stays_out_of_the_query_log(monkeypatch, tmp_path, capsys):
-    api = Api()
-    monkeypatch.setattr(evaluate, "find_api", lambda: api)
-    rows = [{"query": f"q{n}", "documents": ["a"], "answers": ["code is 4711"]} for n in range(20)]
-    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-    evaluate.evaluate(
-        tmp_path / "q.jsonl", mode=Mode.HYBRID, versus=Mode.LEXICAL, k=10, span_k=1, most=None,
-        per_query=tmp_path / "out.jsonl", as_json=True,
-    )  # fmt: skip
-    report = json.loads(capsys.readouterr().out)
-
-    assert report["runs"]["hybrid"] == pytest.approx(
-        {"ndcg": 0.6309, "recall": 1.0, "mrr": 0.5, "span_recall": 1.0, "p50_ms": 4.0, "p95_ms": 4.0, "p99_ms": 4.0},
-        abs=1e-4,
+def test_whether_a_question_has_an_answer_is_said_known_or_open(tmp_path):
+    (tmp_path / "q.jsonl").write_text(
+        '{"query": "boiler?", "documents": ["a.md"]}\n{"query": "moon?"}\n{"query": "x?", "documents": {"a.md": 0}}\n'
     )
-    assert report["comparison"]["ndcg"]["p"] == 1.0
-    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 40
-    assert [len(body["searches"]) for _, body, _ in api.bodies] == [16, 4, 16, 4]
-    assert all(headers == {"X-Upwell-Log": "off"} for _, _, headers in api.bodies)
+    assert [one.answerable for one in read_questions(tmp_path / "q.jsonl")] == [True, False, None]
+
+    # In a BEIR folder an unjudged question belongs to another split, unless it says that it has no answer.
+    rows = [{"_id": "1", "text": "a"}, {"_id": "2", "text": "b", "answerable": False}, {"_id": "3", "text": "c"}]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "qrels.tsv").write_text("1\ta\t1\n")
+    assert [(one.key, one.answerable) for one in read_questions(tmp_path)] == [("1", True), ("2", False)]
+
+
+def test_a_mark_that_is_no_truth_value_is_told_with_its_line(tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"query": "boiler?", "answerable": "no"}')
+
+    with pytest.raises(CliError, match="line 1: answerable is true or false"):
+        read_questions(tmp_path / "q.jsonl")

@@ -8,22 +8,32 @@ on the bootstrap", SIGIR 2006.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
+
 SAMPLES = 10_000
+AT_ONCE = 1_000_000
+"""Draws that are held in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean difference, where it lies with 95 % of the samples, and how often chance alone makes one as large."""
+class Comparison:
+    """A mean difference, where it lies with 95 % of the samples, and how often chance alone makes one as large.
+
+    ``better``, ``worse`` and ``equal`` count the queries on which the first system beats, loses to and ties the other.
+    """
 
     difference: float
     low: float
     high: float
     p: float
+    better: int
+    worse: int
+    equal: int
 
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, float], k: int = 10) -> float | None:
@@ -69,21 +79,37 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def compare(
     one: Sequence[float | None], other: Sequence[float | None], *, samples: int = SAMPLES, seed: int = 0
-) -> Interval:
-    """Compare two systems query by query; positive: the first is better.
+) -> Comparison:
+    """Compare two systems query by query; positive: the first is better.  What one of them lacks is passed over.
 
-    The interval comes from resampled queries; p is two-sided, from the differences shifted to a mean of zero.
+    The interval comes from resampled queries; p is two-sided, from the differences shifted to a mean of zero, and never
+    zero (Phipson and Smyth, "Permutation p-values should never be zero", 2010).
     """
-    differences = [a - b for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    if not differences:
-        return Interval(0.0, 0.0, 0.0, 1.0)
-    found = fmean(differences)
-    dice = random.Random(seed)  # noqa: S311 - statistics, no secret
-    count = len(differences)
-    means = sorted(math.fsum(dice.choices(differences, k=count)) / count for _ in range(samples))
-    as_far = sum(abs(value - found) >= abs(found) for value in means) if found else samples
-    low, high = means[int(0.025 * samples)], means[min(samples - 1, int(0.975 * samples))]
-    return Interval(found, low, high, as_far / samples)
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return Comparison(0.0, 0.0, 0.0, 1.0, 0, 0, 0)
+    differences = np.array([a - b for a, b in pairs], dtype=np.float64)
+    found = float(differences.mean())
+    means = np.sort(_resampled(differences, samples, seed))
+    as_far = int((np.abs(means - found) >= abs(found)).sum()) if found else samples
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    return Comparison(
+        difference=found,
+        low=float(means[int(0.025 * samples)]),
+        high=float(means[min(samples - 1, int(0.975 * samples))]),
+        p=(as_far + 1) / (samples + 1),
+        better=better,
+        worse=worse,
+        equal=len(pairs) - better - worse,
+    )
+
+
+def _resampled(values: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
+    """Return the mean of each of ``samples`` draws, with replacement, of as many values as there are."""
+    dice = np.random.default_rng(seed)
+    rows = max(1, AT_ONCE // len(values))
+    sizes = [min(rows, samples - start) for start in range(0, samples, rows)]
+    return np.concatenate([values[dice.integers(0, len(values), (size, len(values)))].mean(axis=1) for size in sizes])
 
 
 def _dcg(grades: Sequence[float]) -> float:

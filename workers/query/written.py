@@ -192,6 +192,26 @@ def joined(said: Sequence[Said]) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
 
 
+def statements(answer: str) -> Iterator[tuple[str, list[int]]]:
+    """Yield what a finished answer states, sentence by sentence: the bare words, and the numbers cited for them.
+
+    A sentence without a citation of its own has the next one of its line.  What is said to be missing, and lines that
+    state nothing (a heading of a list, "The documents differ:"), are passed over.
+    """
+    waiting: list[str] = []
+    while answer:
+        size = _ripe(answer, last=True)
+        unit, answer = answer[:size], answer[size:]
+        numbers = [int(n) for match in _CITATION.finditer(unit) for n in re.findall(r"\d+", match.group(1))]
+        bare = _MARKS.sub("", _CITATION.sub("", unit)).strip().removeprefix(DIFFERENT).strip()
+        leads_over = bare.endswith((":", "：")) and not numbers
+        if re.search(r"\w", bare) and not bare.startswith(NOT_SAID) and not leads_over:
+            waiting.append(bare)
+        if numbers or "\n" in unit or not answer:
+            yield from ((statement, list(dict.fromkeys(numbers))) for statement in waiting)
+            waiting = []
+
+
 def _ripe(held: str, *, last: bool) -> int:
     """Return how long the first whole unit of ``held`` is; 0: it is not whole yet.
 

@@ -1,0 +1,186 @@
+"""`upwell evaluate` against the api over real HTTP, with the code of the query worker behind it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.api.app import make_app
+from ops.api.settings import ApiSettings
+from ops.cli import main as cli
+from tests.support.answering import Index, Near, answering
+from tests.support.chat import ChatServer, says
+from tests.support.faces import InProcess, served
+from workers.contract import schema
+
+DOC = "6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c1"
+TEXTS = (
+    "The boiler code is 4711.",
+    "The hedge is cut in June by Meyer Gardens.",
+    "The gutter was repaired in 2019 for 800 euros.",
+)
+
+
+class House(Index):
+    """Documents with ids as real ones have them: 0.md, 1.md and 2.md."""
+
+    def __init__(self, *contents: str) -> None:
+        super().__init__(*(contents or TEXTS))
+        for number, chunk in enumerate(self.chunks):
+            chunk.payload["doc_id"] = f"{DOC}{number}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ApiSettings:
+    return ApiSettings(
+        ledger_url=f"sqlite:///{tmp_path}/ledger.db", broker_url="redis://127.0.0.1:9/0", data_dir=tmp_path,
+        qdrant_url="http://127.0.0.1:9", api_key="s3cret",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def engine(settings: ApiSettings) -> Iterator[Any]:
+    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def serve(settings: ApiSettings, engine: Any) -> Callable[..., Any]:
+    """Serve an api over chunks in memory."""
+
+    def start(index: Index, **more: Any) -> Any:
+        return served(make_app(settings, engine, queries=InProcess(answering(index, **more))))
+
+    return start
+
+
+@pytest.fixture
+def evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run the command in this process; returns (exit code, output, remarks)."""
+
+    def run(address: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("UPWELL_API_URL", address)
+        monkeypatch.setenv("UPWELL_API_KEY", "s3cret")
+        monkeypatch.setattr(sys, "argv", ["upwell", "evaluate", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
+def questions(tmp_path: Path, *rows: dict[str, Any]) -> str:
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return str(tmp_path / "q.jsonl")
+
+
+BOILER = {"query": "What is the boiler code?", "documents": ["0.md"], "answers": ["4711"]}
+HEDGE = {"query": "Who cuts the hedge?", "documents": ["1.md"], "answers": ["Meyer Gardens"]}
+MOON = {"query": "How far is the moon?"}
+
+
+def lines(out: str) -> Sequence[str]:
+    return [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_hits_are_measured_and_the_questions_stay_out_of_the_query_log(serve, evaluate, tmp_path, engine):
+    with serve(House()) as address:
+        code, out, _ = evaluate(address, questions(tmp_path, BOILER, HEDGE), "--mode", "lexical", "--json")
+    run = json.loads(out)["runs"]["lexical"]
+
+    assert code == 0
+    assert {name: run[name] for name in ("ndcg", "recall", "mrr", "span_recall")} == dict.fromkeys(
+        ("ndcg", "recall", "mrr", "span_recall"), 1.0
+    )
+    assert "answers" not in run
+    with engine.connect() as connection:
+        assert connection.execute(schema.queries.select()).all() == []
+
+
+def test_answers_are_measured_by_what_they_refuse_and_what_they_cite(serve, evaluate, tmp_path):
+    asked = questions(tmp_path, BOILER, HEDGE | {"documents": ["2.md"]}, MOON)
+    with serve(House()) as address:
+        _, out, _ = evaluate(
+            address, asked, "--answers", "--parallel", "2", "--mode", "lexical", "--per-query",
+            str(tmp_path / "rows.jsonl"), "--json",
+        )  # fmt: skip
+    found = json.loads(out)["runs"]["lexical"]["answers"]
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+
+    assert (found["answerable"], found["unanswerable"]) == (2, 1)
+    assert (found["refused_answerable"], found["refused_unanswerable"]) == (0.0, 1.0)
+    assert (found["right"], found["cites_right"]) == (0.5, 0.5)  # the second one cites 1.md, judged was 2.md
+    assert (found["holds_answer"], found["sentences_supported"], found["sentences_left_out"]) == (1.0, 1.0, 0.0)
+    assert found["generated_by"] == {"extractive": 2}
+    assert found["p50_ms"] > 0
+    assert [row["answer"]["refused"] for row in rows] == [False, False, True]
+    assert rows[0]["answer"]["answer"] == "The boiler code is 4711. [1]"
+
+
+def test_what_a_model_makes_up_shows_as_left_out(serve, evaluate, tmp_path):
+    script = says("The boiler code is 4711. [1]", " It was bought in 1987. [1]")
+    with ChatServer(script) as chat, serve(House(), chat=chat.url) as address:
+        _, out, _ = evaluate(address, questions(tmp_path, BOILER), "--answers", "--mode", "lexical", "--json")
+    found = json.loads(out)["runs"]["lexical"]["answers"]
+
+    assert found["sentences_left_out"] == 0.5
+    assert (found["sentences"], found["sentences_supported"]) == (1, 1.0)
+    assert found["generated_by"] == {"gpt-4o-mini": 1}
+
+
+def test_two_modes_are_compared_question_by_question(serve, evaluate, tmp_path):
+    with serve(House(), embedder=Near()) as address:
+        words = (questions(tmp_path, BOILER, HEDGE, MOON), "--against", "mode=lexical")
+        _, out, _ = evaluate(address, *words)
+        report = json.loads(evaluate(address, *words, "--answers", "--json")[1])
+
+    assert lines(out)[0] == "3 questions"
+    assert lines(out)[1] == "hybrid lexical difference (95 % interval) p better/worse/equal"
+    assert lines(out)[2] == "nDCG@10 1.0000 1.0000 +0.0000 (+0.0000 to +0.0000) 1.0000 0/0/2"
+    assert report["comparison"]["ndcg"]["equal"] == 2
+    assert report["comparison"]["refused_rightly"]["equal"] == 1
+    assert set(report["runs"]) == {"hybrid", "lexical"}
+
+
+def test_another_upwell_is_compared_and_gets_a_key_of_its_own(serve, evaluate, tmp_path, monkeypatch):
+    asked = questions(tmp_path, BOILER, HEDGE)
+    with serve(House()) as good, serve(House(TEXTS[2], TEXTS[2], TEXTS[2])) as empty:
+        code, _, told = evaluate(good, asked, "--mode", "lexical", "--against", empty, "--json")
+        assert (code, "UPWELL_API_KEY" in told) == (1, True)  # ours does not go there by itself
+        monkeypatch.setenv("UPWELL_AGAINST_API_KEY", "s3cret")
+        _, out, _ = evaluate(good, asked, "--mode", "lexical", "--against", empty, "--answers", "--json")
+    found = json.loads(out)
+
+    assert set(found["runs"]) == {good.removeprefix("http://"), empty.removeprefix("http://")}
+    assert (found["comparison"]["ndcg"]["difference"], found["comparison"]["ndcg"]["better"]) == (1.0, 2)
+    assert found["comparison"]["right"]["better"] == 2
+
+
+@pytest.mark.parametrize(
+    ("against", "told"),
+    [
+        ("mode=fast", "neither a mode nor an address"),
+        ("mode=hybrid", "anyway"),
+        ("http://", "--against must look like"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(serve, evaluate, tmp_path, against, told):
+    code, _, err = evaluate("http://127.0.0.1:9", questions(tmp_path, BOILER), "--against", against)
+
+    assert code == 1
+    assert told in err
+
+
+def test_without_a_question_of_a_kind_there_is_no_rate_of_it(serve, evaluate, tmp_path):
+    with serve(House()) as address:
+        _, out, _ = evaluate(address, questions(tmp_path, MOON), "--answers", "--mode", "lexical")
+
+    assert any(line.startswith("refused, of 1 unanswerable 100.0%") for line in lines(out))
+    assert not any(line.startswith(("nDCG", "answered", "sentences")) for line in lines(out))
