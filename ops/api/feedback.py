@@ -16,6 +16,9 @@ from workers.contract.asked import Asked, Judgement
 
 router = APIRouter(tags=["feedback"])
 
+CURSOR = r"^\d+(\.\d+)?~[0-9a-f-]{36}$"
+"""Time and id of the judgement after which a page begins."""
+
 
 class FeedbackBody(BaseModel):
     """A judgement.  The query is named by the ``id`` of its result, or repeated when no log is kept."""
@@ -54,10 +57,14 @@ def read(
     request: Request,
     kind: Literal["hit", "answer"] | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    cursor: Annotated[str | None, Query(max_length=100, pattern=CURSOR)] = None,
 ) -> JSONResponse:
-    """Return judgements, oldest first."""
-    found = islice(asked.judgements(request.app.state.engine, kind=kind), limit)
-    return JSONResponse({"feedback": [_shown(each) for each in found]})
+    """Return one page of judgements, oldest first; of equals (same kind, query and place) the last one counts."""
+    at, _, key = (cursor or "-1~").partition("~")
+    found = list(islice(asked.judgements(request.app.state.engine, kind=kind, after=(float(at), key)), limit + 1))
+    page = found[:limit]
+    following = f"{page[-1].at!r}~{page[-1].id}" if len(found) > limit else None
+    return JSONResponse({"feedback": [_shown(each) for each in page], "next_cursor": following})
 
 
 @router.delete("/feedback/{judgement_id}", summary="Withdraw a judgement")

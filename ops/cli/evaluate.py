@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import typer
 
 from ops.cli.client import Api, find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, print_json
+from ops.cli.output import JSON_OPTION, print_json, remark
 from ops.cli.search import Mode
 
 if TYPE_CHECKING:
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    questions: Path = typer.Argument(
-        ..., metavar="QUERIES", help="A BEIR folder (queries.jsonl, qrels.tsv), or a .jsonl or .csv file of questions."
+    questions: Path | None = typer.Argument(
+        None,
+        metavar="[QUERIES]",
+        help="A BEIR folder (queries.jsonl, qrels.tsv), or a .jsonl or .csv file of questions.",
+    ),
+    from_feedback: bool = typer.Option(
+        False, "--from-feedback", help="Questions and hits that people judged (POST /v1/feedback), instead of QUERIES."
+    ),
+    save: Path | None = typer.Option(
+        None, "--save", metavar="DIR", help="Keep the questions in a new folder in BEIR layout."
     ),
     mode: Mode = typer.Option(Mode.HYBRID, help="How to search."),
     answers: bool = typer.Option(False, "--answers", help="Ask for the answers, too, and measure them."),
@@ -50,10 +58,16 @@ def evaluate(
     Environment: UPWELL_API_URL, UPWELL_API_KEY; for --against URL its key is UPWELL_AGAINST_API_KEY.
     """
     from ops.cli.figures import table
-    from ops.cli.judgements import read_questions
+    from ops.cli.testsets import save_questions
 
-    asked = read_questions(questions)[:most]
-    report, rows = _measure(asked, systems(find_api(), mode, against), answers, k, span_k, parallel)
+    here = find_api()
+    measured = systems(here, mode, against)
+    asked, more = _questions(here, questions, from_feedback)
+    asked = asked[:most]
+    if save is not None:
+        save_questions(save, asked)
+    report, rows = _measure(asked, measured, answers, k, span_k, parallel)
+    report |= more
     if per_query is not None:
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         per_query.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -62,6 +76,10 @@ def evaluate(
         return
     print(f"{len(asked)} {'question' if len(asked) == 1 else 'questions'}")
     print("\n".join(table(report)))
+    if "feedback" in report:
+        print(_judged(report["feedback"]))
+    if save is not None:
+        remark(f"upwell: the questions are in {save}. Measure with them again: upwell evaluate {save}")
 
 
 def systems(here: Api, mode: Mode, against: str | None) -> list[System]:
@@ -92,6 +110,37 @@ def systems(here: Api, mode: Mode, against: str | None) -> list[System]:
     if one.name == another.name:
         raise CliError("--against names what is measured anyway. Name another mode or another address.")
     return [one, another]
+
+
+def _questions(here: Api, place: Path | None, from_feedback: bool) -> tuple[list[Question], dict[str, Any]]:
+    """Return the questions, and what else is to be reported of them.
+
+    Raises:
+        CliError: there are none, or several places or none are named.
+    """
+    from ops.cli.feedback import read_feedback
+    from ops.cli.judgements import read_questions
+
+    if (place is not None) == from_feedback:
+        raise CliError("Name a test set, or --from-feedback: one of the two.")
+    if place is not None:
+        return read_questions(place), {}
+    found = read_feedback(here)
+    if not found.questions:
+        raise CliError(
+            "Nobody has judged a hit of a document that is still there. Thumbs on the console do, or POST /v1/feedback."
+        )
+    return list(found.questions), {"feedback": found.as_json()}
+
+
+def _judged(feedback: Mapping[str, Any]) -> str:
+    hits, answers = feedback["hits"], feedback["answers"]
+    told = f"judged by people: hits {hits['up']} good, {hits['down']} not"
+    if hits["gone"]:
+        told += f" ({hits['gone']} of documents that are gone)"
+    if answers["share"] is not None:
+        told += f"; answers {answers['up']} good, {answers['down']} not ({answers['share']:.1%} good)"
+    return told
 
 
 def _measure(

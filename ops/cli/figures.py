@@ -35,6 +35,7 @@ def of_answers(rows: Sequence[Answered]) -> dict[str, Any]:
     return {
         "answerable": sum(row.answered is not None for row in rows),
         "unanswerable": sum(row.refused_rightly is not None for row in rows),
+        "answered": answered,
         "refused_answerable": None if answered is None else 1 - answered,
         "refused_unanswerable": e.mean([row.refused_rightly for row in rows]),
         "cites_right": e.mean([row.cites_right for row in rows]),
@@ -93,12 +94,7 @@ def table(report: Mapping[str, Any]) -> list[str]:
         ("sentences that their quotes hold", "sentences_supported", "supported"),
         ("sentences left out by the check", "sentences_left_out", ""),
     ):
-        values = [each.get(name) for each in answers]
-        if name == "answered":
-            values = [
-                None if each["refused_answerable"] is None else 1 - each["refused_answerable"] for each in answers
-            ]
-        say(label, values, ".1%", by)
+        say(label, [each[name] for each in answers], ".1%", by)
     for name in ("p50_ms", "p95_ms", "p99_ms"):
         say(f"answer {name[:3]}, ms", [each[name] for each in answers], ".0f")
     return lines

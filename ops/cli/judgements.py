@@ -85,8 +85,10 @@ def _qrels(folder: Path) -> dict[str, dict[str, float]] | None:
     if file is None:
         return None
     found: dict[str, dict[str, float]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        parts = line.split("\t")
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+        parts = line.removesuffix("\r").split("\t")
+        if parts == [""]:
+            continue
         if number == 1 and not parts[-1].lstrip("-").replace(".", "").isdigit():
             continue  # the header
         try:
@@ -147,7 +149,8 @@ def _grades(documents: Any, where: str) -> dict[str, float]:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines(): JSON may hold the rarer line separators of Unicode as they are.
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from ops.api.app import make_app
 from ops.api.settings import ApiSettings
@@ -16,7 +17,9 @@ from ops.cli import main as cli
 from tests.support.answering import Index, Near, answering
 from tests.support.chat import ChatServer, says
 from tests.support.faces import InProcess, served
-from workers.contract import schema
+from workers.contract import asked, schema
+from workers.contract.intake import Observation, Stat, observe, register_source
+from workers.contract.schema import documents
 
 DOC = "6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c1"
 TEXTS = (
@@ -105,10 +108,10 @@ def test_hits_are_measured_and_the_questions_stay_out_of_the_query_log(serve, ev
 
 
 def test_answers_are_measured_by_what_they_refuse_and_what_they_cite(serve, evaluate, tmp_path):
-    asked = questions(tmp_path, BOILER, HEDGE | {"documents": ["2.md"]}, MOON)
+    place = questions(tmp_path, BOILER, HEDGE | {"documents": ["2.md"]}, MOON)
     with serve(House()) as address:
         _, out, _ = evaluate(
-            address, asked, "--answers", "--parallel", "2", "--mode", "lexical", "--per-query",
+            address, place, "--answers", "--parallel", "2", "--mode", "lexical", "--per-query",
             str(tmp_path / "rows.jsonl"), "--json",
         )  # fmt: skip
     found = json.loads(out)["runs"]["lexical"]["answers"]
@@ -150,12 +153,12 @@ def test_two_modes_are_compared_question_by_question(serve, evaluate, tmp_path):
 
 
 def test_another_upwell_is_compared_and_gets_a_key_of_its_own(serve, evaluate, tmp_path, monkeypatch):
-    asked = questions(tmp_path, BOILER, HEDGE)
+    place = questions(tmp_path, BOILER, HEDGE)
     with serve(House()) as good, serve(House(TEXTS[2], TEXTS[2], TEXTS[2])) as empty:
-        code, _, told = evaluate(good, asked, "--mode", "lexical", "--against", empty, "--json")
+        code, _, told = evaluate(good, place, "--mode", "lexical", "--against", empty, "--json")
         assert (code, "UPWELL_API_KEY" in told) == (1, True)  # ours does not go there by itself
         monkeypatch.setenv("UPWELL_AGAINST_API_KEY", "s3cret")
-        _, out, _ = evaluate(good, asked, "--mode", "lexical", "--against", empty, "--answers", "--json")
+        _, out, _ = evaluate(good, place, "--mode", "lexical", "--against", empty, "--answers", "--json")
     found = json.loads(out)
 
     assert set(found["runs"]) == {good.removeprefix("http://"), empty.removeprefix("http://")}
@@ -184,3 +187,61 @@ def test_without_a_question_of_a_kind_there_is_no_rate_of_it(serve, evaluate, tm
 
     assert any(line.startswith("refused, of 1 unanswerable 100.0%") for line in lines(out))
     assert not any(line.startswith(("nDCG", "answered", "sentences")) for line in lines(out))
+
+
+def judged(engine: Any, query: str, vote: str, document: str | None, **more: Any) -> None:
+    kind = "hit" if document else "answer"
+    asked.judge(engine, asked.Judgement(kind=kind, vote=vote, query=query, doc_id=document, **more))
+
+
+def indexed(engine: Any, tmp_path: Path, *names: str) -> list[str]:
+    """Make documents known to the ledger; returns their ids."""
+    root = tmp_path / "docs"
+    root.mkdir()
+    register_source(engine, "docs", "folder", str(root))
+    for name in names:
+        (root / name).write_text("x")
+    observe(engine, [Observation("docs", name.encode(), Stat(1, 1, 1)) for name in names])
+    with engine.connect() as connection:
+        found = dict(connection.execute(select(documents.c.path, documents.c.id)).all())
+    return [found[name] for name in names]
+
+
+def test_what_people_judged_is_a_test_set_that_can_be_kept(serve, evaluate, engine, tmp_path, monkeypatch):
+    ids = indexed(engine, tmp_path, "0.md", "1.md")
+    monkeypatch.setattr("ops.cli.feedback.PAGE", 2)
+    judged(engine, "What is the boiler code?", "down", ids[0])
+    judged(engine, "What is the boiler code?", "up", ids[0])
+    judged(engine, "What is the boiler code?", "down", ids[1])
+    judged(engine, "Who cuts the hedge?", "up", ids[1])
+    judged(engine, "Who cuts the hedge?", "up", f"{DOC}9")  # there is no such document any more
+    judged(engine, "Who cuts the hedge?", "up", None, answer="Meyer Gardens")
+    kept = tmp_path / "kept"
+    with serve(House()) as address:
+        words = ("--from-feedback", "--mode", "lexical", "--save", str(kept))
+        code, out, told = evaluate(address, *words)
+        again = json.loads(evaluate(address, str(kept), "--mode", "lexical", "--json")[1])
+
+    assert code == 0
+    assert lines(out)[0] == "2 questions"
+    assert lines(out)[-1] == (
+        "judged by people: hits 3 good, 1 not (1 of documents that are gone); answers 1 good, 0 not (100.0% good)"
+    )
+    assert str(kept) in told
+    assert (kept / "qrels/test.tsv").read_text().splitlines()[1:] == [
+        "f1\tdocs/0.md\t1",
+        "f1\tdocs/1.md\t0",
+        "f2\tdocs/1.md\t1",
+    ]
+    assert (again["questions"], again["runs"]["lexical"]["ndcg"]) == (2, 1.0)
+
+
+def test_without_feedback_or_with_two_test_sets_there_is_nothing_to_measure(serve, evaluate, tmp_path):
+    with serve(House()) as address:
+        _, _, nobody = evaluate(address, "--from-feedback")
+    _, _, neither = evaluate("http://127.0.0.1:9")
+    _, _, both = evaluate("http://127.0.0.1:9", questions(tmp_path, BOILER), "--from-feedback")
+
+    assert "Nobody has judged a hit" in nobody
+    assert "one of the two" in neither
+    assert neither == both

@@ -273,6 +273,20 @@ def test_a_judgement_without_a_query_or_a_hit_is_refused(http):
         assert http.post("/v1/feedback", json=body).status_code == 422
 
 
+def test_judgements_come_in_pages_and_none_is_lost_or_doubled(http):
+    votes = [{"kind": "answer", "vote": "up", "query": f"q{number}"} for number in range(5)]
+    made = [http.post("/v1/feedback", json=vote).json()["id"] for vote in votes]
+    read, cursor = [], None
+    while True:
+        page = http.get("/v1/feedback", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        read += [each["id"] for each in page["feedback"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+
+    assert sorted(read) == sorted(made)
+    assert http.get("/v1/feedback?cursor=x").status_code == 422
+
+
 def logged(engine) -> list[str]:
     with engine.connect() as connection:
         return [row.query for row in connection.execute(schema.queries.select())]

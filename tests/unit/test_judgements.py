@@ -7,7 +7,9 @@ import json
 import pytest
 
 from ops.cli.errors import CliError
+from ops.cli.feedback import collected
 from ops.cli.judgements import Question, names_of, read_questions
+from ops.cli.testsets import save_questions
 
 
 def test_a_beir_folder_is_read_with_its_grades_and_answers(tmp_path):
@@ -65,3 +67,64 @@ def test_a_mark_that_is_no_truth_value_is_told_with_its_line(tmp_path):
 
     with pytest.raises(CliError, match="line 1: answerable is true or false"):
         read_questions(tmp_path / "q.jsonl")
+
+
+ODD = "what is a\u2028line \x85 here?"
+
+
+def test_a_saved_test_set_is_read_as_it_was(tmp_path):
+    questions = [
+        Question("f1", "boiler code?", {"docs/a b.md": 1.0, "docs/c.md": 0.0}, ("4711", "the code\nis 4711")),
+        Question("f2", ODD, {"docs/a b.md": 2.0}, (), {"source": "docs"}),
+        Question("f3", "how far is the moon?", marked=False),
+    ]
+    save_questions(tmp_path / "set", questions)
+
+    assert read_questions(tmp_path / "set") == questions
+    assert (tmp_path / "set/qrels/test.tsv").read_text().splitlines()[0] == "query-id\tcorpus-id\tscore"
+
+
+def test_a_test_set_overwrites_nothing_and_names_fit_into_their_line(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(CliError, match="not empty"):
+        save_questions(tmp_path, [Question("1", "x?", {"a": 1.0})])
+    with pytest.raises(CliError, match="tab or line break"):
+        save_questions(tmp_path / "new", [Question("1", "x?", {"a\tb": 1.0})])
+    assert not (tmp_path / "new").exists()
+
+
+def vote(query: str, good: bool, document: str | None = "d1", chunk: str | None = "c1", **more):
+    found = {"kind": "hit", "query": query, "vote": "up" if good else "down", "doc_id": document, "chunk_id": chunk}
+    return found | more
+
+
+def test_judgements_become_questions_and_the_last_word_counts():
+    votes = [
+        vote("boiler", True),
+        vote("boiler", False, "d2", "c2"),
+        vote(" boiler ", True, "d2", "c3"),  # one good chunk makes a good document
+        vote("hedge", True, "d3"),
+        vote("hedge", False, "d3"),
+        vote("boiler", True, "gone"),
+        vote("boiler", True, None),  # which document it was is not known
+    ]
+    found = collected(votes, lambda document: None if document == "gone" else f"docs/{document}.md")
+
+    assert [(one.text, one.grades, one.answerable) for one in found.questions] == [
+        ("boiler", {"docs/d1.md": 1.0, "docs/d2.md": 1.0}, True),
+        ("hedge", {"docs/d3.md": 0.0}, None),  # that nothing answers it, nobody said
+    ]
+    assert (found.hits_up, found.hits_down, found.gone) == (3, 2, 1)
+
+
+def test_votes_on_answers_are_a_rate_of_their_own():
+    said = {"kind": "answer", "doc_id": None, "chunk_id": None}
+    votes = [
+        vote("a", True, answer="x", **said),
+        vote("a", False, answer="x", **said),
+        vote("b", True, answer="y", **said),
+    ]
+    found = collected(votes, lambda document: document)
+
+    assert found.questions == ()
+    assert found.as_json()["answers"] == {"up": 1, "down": 1, "share": 0.5}

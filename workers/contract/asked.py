@@ -139,9 +139,14 @@ def judge(engine: Engine, judgement: Judgement) -> str:
     return key
 
 
-def judgements(engine: Engine, *, kind: Kind | None = None) -> Iterator[Judgement]:
-    """Yield every judgement, oldest first; of equals (same kind, query and place) all, the last one counts."""
-    at, key = -1.0, ""
+def judgements(
+    engine: Engine, *, kind: Kind | None = None, after: tuple[float, str] = (-1.0, "")
+) -> Iterator[Judgement]:
+    """Yield every judgement, oldest first; of equals (same kind, query and place) all, the last one counts.
+
+    ``after`` (time and id of a judgement) goes on behind it.
+    """
+    at, key = after
     while True:
         query = (
             select(feedback)
