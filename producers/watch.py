@@ -14,6 +14,7 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
+import redis
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,8 +24,9 @@ from producers.roots import Root
 from producers.settings import WatcherSettings
 from producers.settle import Sign
 from workers.contract import intake, schema
-from workers.contract.broker import Hints, make_celery
+from workers.contract.broker import Hints, make_celery, messages_waiting
 from workers.contract.logs import set_up_logs
+from workers.contract.messages import Queue
 
 log = structlog.get_logger()
 
@@ -34,6 +36,7 @@ TICK_S = 0.25
 END_S = 1.0
 LEDGER_BUSY_S = 1.0  # short, because the loop comes back to it, and SIGTERM must not wait for the ledger
 HINTS_WAITING = 1000
+BACKFILL_HINTS = 5000
 
 Event = tuple[str, bytes, Sign]
 
@@ -126,10 +129,15 @@ class Looks(Protocol):
 
 
 class HintSender:
-    """Sends hints from a thread of its own, so that a stuck broker never holds up the watching."""
+    """Sends hints from a thread of its own, so that a stuck broker never holds up the watching.
 
-    def __init__(self, hints: Looks) -> None:
+    ``backfill`` tells how many hints of backfills wait on the broker.  A first scan of millions of files would fill its
+    memory; past a bound the sweep sends the hints, as many as are taken.
+    """
+
+    def __init__(self, hints: Looks, backfill: Callable[[], int]) -> None:
         self._hints = hints
+        self._backfill = backfill
         self._queue: queue.Queue[tuple[list[str], bool] | None] = queue.Queue(maxsize=HINTS_WAITING)
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
         self._thread.start()
@@ -153,9 +161,18 @@ class HintSender:
         while (waiting := self._queue.get()) is not None:
             documents, bulk = waiting
             try:
+                if bulk and self._backfill() >= BACKFILL_HINTS:
+                    continue
                 self._hints.look(documents, bulk=bulk)
             except Exception:  # without this thread no hint would ever be sent again
                 log.exception("hint.failed", count=len(documents))
+
+
+def _backfill(settings: WatcherSettings) -> int:
+    try:
+        return messages_waiting(settings, [Queue.BULK])
+    except redis.RedisError:
+        return 0  # away: sending says so
 
 
 def run(settings: WatcherSettings, roots: Sequence[Root]) -> None:
@@ -163,7 +180,7 @@ def run(settings: WatcherSettings, roots: Sequence[Root]) -> None:
     set_up_logs("watcher", level=settings.log_level, fmt=settings.log_format)
     engine = schema.open_ledger(settings.ledger_url.get_secret_value(), busy_timeout_s=LEDGER_BUSY_S)
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "producer")
-    hints = HintSender(Hints(app))
+    hints = HintSender(Hints(app), partial(_backfill, settings))
     watcher = Watcher(settings, roots, engine, hints)
 
     def end(_signal: int, _frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
+from ops.api.seldom import Seldom
 from workers.contract import schema
 from workers.contract.schema import counters, documents, processes, sources
 from workers.contract.states import FINAL, State
@@ -23,17 +24,19 @@ class LedgerViews:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reading = schema.reading(engine)
+        self.states: Seldom[dict[str, int]] = Seldom(self._states)
+        """How many documents are in each state (states without any are left out)."""
+        self.totals: Seldom[dict[str, Any]] = Seldom(self._totals)
+        """Chunks, vectors pending, bytes, tokens, and how many documents became ready in the last minute."""
 
-    def states(self) -> dict[str, int]:
-        """Return how many documents are in each state (states without any are left out)."""
+    def _states(self) -> dict[str, int]:
         with self._reading.connect() as connection:
             rows = connection.execute(
                 select(documents.c.state, func.count().label("number")).group_by(documents.c.state)
             )
             return {row.state: row.number for row in rows}
 
-    def totals(self) -> dict[str, Any]:
-        """Return chunks, vectors pending, bytes, tokens, and how many documents became ready in the last minute."""
+    def _totals(self) -> dict[str, Any]:
         with self._reading.connect() as connection:
             now = schema.now(connection)
             row = connection.execute(
@@ -90,14 +93,12 @@ class LedgerViews:
 
         With ``expects_watcher``, silence is not enough: right after a start nobody has looked at the folders yet.
         """
-        final = [str(state) for state in FINAL]
+        moving = [state for state in State if state not in FINAL]
         with self._reading.connect() as connection:
             now = connection.scalar(select(schema.now(connection))) or 0.0
             open_documents = connection.scalar(
-                select(documents.c.id)
-                .where(or_(documents.c.state.not_in(final), documents.c.vectors_pending > 0))
-                .limit(1)
-            )
+                select(documents.c.id).where(documents.c.state.in_(moving)).limit(1)
+            ) or connection.scalar(select(documents.c.id).where(schema.PENDING).limit(1))
             unscanned = connection.scalar(
                 select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
             )
@@ -135,7 +136,9 @@ class LedgerViews:
     def by_path(self, path: str) -> Sequence[Row[Any]]:
         """Return the documents of any source at exactly this path."""
         with self._reading.connect() as connection:
-            return connection.execute(select(documents).where(documents.c.path == path)).all()
+            # With every source named, the index by source and path finds them.
+            anywhere = documents.c.source.in_(select(sources.c.name))
+            return connection.execute(select(documents).where(anywhere, documents.c.path == path)).all()
 
     def retry(self, *, key: str | None = None, state: str | None = None) -> list[str]:
         """Give parked or failed documents new attempts; returns their ids."""

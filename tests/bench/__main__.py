@@ -15,6 +15,7 @@ BENCHMARKS = {
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
     "retrieval": "BM25 variants and fusions on collections with known answers",
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
+    "scale": "what the ledger costs at up to millions of documents, and what ten million would",
     "parse": "text, Markdown and HTML beside unstructured's stock path; what a parser child costs",
 }
 

@@ -21,7 +21,7 @@ from workers.contract.identity import document_id
 from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.messages import Queue
 from workers.contract.schema import documents
-from workers.housekeeping.sweep import sweep
+from workers.housekeeping.sweep import Waiting, sweep
 from workers.indexing.ledger import Ledger
 
 RECIPE = "r1"
@@ -95,7 +95,7 @@ def waiting(broker: redis.Redis, prefix: str, queue: Queue = Queue.LIVE) -> int:
 
 
 def swept(ledger: Ledger, hints: Hints) -> int:
-    done = sweep(ledger, hints, RECIPE, limit=100, queued=0)
+    done = sweep(ledger, hints, RECIPE, limit=100, waiting=Waiting())
     return done.live + done.bulk
 
 
@@ -197,9 +197,22 @@ def test_a_broker_that_does_not_let_anybody_in_costs_hints_and_nothing_else(ledg
 def test_a_sweep_makes_a_long_queue_no_longer(broker, prefix, hints, ledger):
     hints.look(KEYS)
 
-    sweep(ledger, hints, RECIPE, limit=100, queued=100)
+    sweep(ledger, hints, RECIPE, limit=100, waiting=Waiting(live=len(KEYS)))
 
     assert waiting(broker, prefix) == len(KEYS)
+
+
+def test_a_sweep_fills_a_queue_up_with_what_does_not_wait_in_it_yet(broker, prefix, hints, ledger):
+    with ledger._engine.begin() as connection:
+        connection.execute(update(documents).values(bulk=True))
+    in_order = [key for key, _ in ledger.due(RECIPE, 100)]
+    hints.look(in_order[:2], bulk=True)
+
+    sent = sweep(ledger, hints, RECIPE, limit=len(KEYS) - 1, waiting=Waiting(bulk=2))
+
+    assert sent.bulk == len(KEYS) - 3
+    raw = broker.lrange(f"{prefix}{Queue.BULK}", 0, -1)
+    assert len(raw) == len(set(raw)) == len(KEYS) - 1
 
 
 def test_live_hints_go_where_a_backfill_cannot_be_before_them(broker, prefix, hints, ledger):

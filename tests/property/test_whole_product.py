@@ -41,7 +41,7 @@ from workers.contract.broker import Hints, make_celery
 from workers.contract.identity import document_id
 from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, decode
 from workers.contract.schema import documents, processes
-from workers.housekeeping.sweep import sweep
+from workers.housekeeping.sweep import Waiting, sweep
 
 EXAMPLES = int(os.environ.get("UPWELL_TEST_EXAMPLES", "25"))
 BLOCKS = (
@@ -197,7 +197,7 @@ class WholeProduct(RuleBasedStateMachine):
 
     @rule()
     def the_sweep_comes_by(self) -> None:
-        sweep(self.product.ledger, self.hints, RECIPE, limit=100, queued=self._length())
+        sweep(self.product.ledger, self.hints, RECIPE, limit=100, waiting=self._waiting())
 
     @rule()
     def the_broker_loses_everything(self) -> None:
@@ -224,7 +224,7 @@ class WholeProduct(RuleBasedStateMachine):
         self.fuse.land()
         for _ in range(40):
             self.product.let_time_pass()
-            sweep(self.product.ledger, self.hints, RECIPE, limit=100, queued=0)
+            sweep(self.product.ledger, self.hints, RECIPE, limit=100, waiting=Waiting())
             if not self._length():
                 break
             while (message := self._take(0)) is not None:
@@ -249,7 +249,14 @@ class WholeProduct(RuleBasedStateMachine):
         return path
 
     def _length(self) -> int:
-        return sum(int(self.broker.llen(f"{self.prefix}{queue}")) for queue in Queue)  # type: ignore[arg-type]
+        return sum(self._lengths().values())
+
+    def _waiting(self) -> Waiting:
+        lengths = self._lengths()
+        return Waiting(lengths[Queue.LIVE], lengths[Queue.BULK])
+
+    def _lengths(self) -> dict[Queue, int]:
+        return {queue: int(self.broker.llen(f"{self.prefix}{queue}")) for queue in Queue}  # type: ignore[arg-type]
 
     def _take(self, place: int, *, again: bool = False) -> LookAtDocument | EmbeddingsPending | None:
         """Take a message off a queue, as Celery does; ``again``: it stays there as well."""

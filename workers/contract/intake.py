@@ -301,8 +301,10 @@ def remembered_rows(engine: Engine, source: str, below: str = "", *, page: int =
         mine = mine.where(path < below + "0")
     while True:
         with schema.reading(engine).connect() as connection:
-            rows = connection.execute(mine.where(path > after).order_by(path).limit(page)).all()
-        yield from map(tuple, rows)
+            found = connection.execute(mine.where(path > after).order_by(path).limit(page))
+            # The driver's own tuples: an object of SQLAlchemy's for each row takes as long again as reading it.
+            rows: Sequence[RememberedRow] = found.cursor.fetchall() if found.cursor is not None else ()
+        yield from rows
         if len(rows) < page:
             return
         after = rows[-1][0]

@@ -100,6 +100,21 @@ documents = Table(
 Index("documents_source_path", documents.c.source, documents.c.path)
 Index("documents_state", documents.c.state, documents.c.bulk, documents.c.observed_at)
 
+
+def _few(name: str, condition: ColumnElement[bool], *columns: Column[Any]) -> Index:
+    """An index of the few rows that a question in a loop is after: the many others cost it nothing (ADR 0037)."""
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+BEHIND = documents.c.desired_generation != documents.c.indexed_generation
+# A literal, not a parameter: a database must see that a question and its index mean the same rows.
+PENDING = documents.c.vectors_pending > literal_column("0")
+_few("documents_behind", BEHIND, documents.c.bulk, documents.c.observed_at)
+_few("documents_leased", documents.c.lease_until.is_not(None), documents.c.lease_until)
+_few("documents_to_verify", documents.c.verify_at.is_not(None), documents.c.verify_at)
+_few("documents_pending", PENDING, documents.c.id)
+Index("documents_recipe", documents.c.recipe)
+
 processes = Table(
     "processes",
     metadata,

@@ -24,7 +24,7 @@ from workers.housekeeping.docket import Docket
 from workers.housekeeping.ports import Files
 from workers.housekeeping.pulse import Pulse
 from workers.housekeeping.settings import HousekeepingSettings
-from workers.housekeeping.sweep import sweep
+from workers.housekeeping.sweep import Waiting, sweep
 from workers.indexing.ledger import RECIPE_FACT, Ledger
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ def run(files: Files) -> None:
             intake.beat(engine, "beat", {})
             # What the index worker that started last goes by; it is the one that will pick the hints up.
             recipe = ledger.fact(RECIPE_FACT)
-            swept = sweep(ledger, hints, recipe, limit=settings.sweep_batch, queued=_queued(broker, settings))
+            swept = sweep(ledger, hints, recipe, limit=settings.sweep_batch, waiting=_waiting(broker, settings))
             if swept.live or swept.bulk:
                 log.info("sweep.hinted", live=swept.live, bulk=swept.bulk)
             if time.monotonic() - trimmed_at > TRIM_S:
@@ -98,7 +98,7 @@ def _warn_of_eviction(broker: redis.Redis) -> None:
         log.warning("broker.evicts", policy=policy, remedy="set maxmemory-policy noeviction on the broker")
 
 
-def _queued(broker: redis.Redis, settings: HousekeepingSettings) -> int:
+def _waiting(broker: redis.Redis, settings: HousekeepingSettings) -> Waiting:
     """Return how many look hints wait on the broker."""
-    lengths = [broker.llen(f"{settings.key_prefix}{queue}") for queue in (Queue.LIVE, Queue.BULK)]
-    return sum(int(length) for length in lengths)
+    live, bulk = (broker.llen(f"{settings.key_prefix}{queue}") for queue in (Queue.LIVE, Queue.BULK))
+    return Waiting(live, bulk)

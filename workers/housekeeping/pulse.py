@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,8 @@ from workers.indexing.recipe import space_fact
 log = structlog.get_logger()
 
 PULSE_S = 10.0
+SHARE = 0.02
+"""Of its time, what feeling may take: the sum over millions of documents takes seconds."""
 TURN_S = 30.0
 TWICE = 2
 COUNT_AUDITS_S = 600.0
@@ -49,12 +52,15 @@ class Pulse:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(PULSE_S):
+        took = 0.0
+        while not self._stop.wait(max(PULSE_S, took / SHARE)):
+            began = time.monotonic()
             try:
                 self.feel()
             except (WorkerError, SQLAlchemyError) as exc:  # away or busy: the next pulse tries again
                 told = str(exc) if isinstance(exc, WorkerError) else type(exc).__name__
                 log.warning("pulse.failed", error=told)
+            took = time.monotonic() - began
 
     def feel(self) -> None:
         """Look once: make the collection again if it is gone, ask for an audit if the number of points is wrong."""

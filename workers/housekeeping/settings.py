@@ -20,7 +20,9 @@ class HousekeepingSettings(
     """Everything the housekeeping process can be told."""
 
     sweep_interval: float = Field(5.0, gt=0, description="Seconds between two sweeps of the ledger.")
-    sweep_batch: int = Field(1000, ge=1, description="Most hints that one sweep sends.")
+    sweep_batch: int = Field(
+        5000, ge=1, description="Most hints that wait on the broker after a sweep; the ledger has all others."
+    )
     audit_interval: float = Field(
         86_400.0, ge=0, description="Seconds between two audits that repair what they find; 0: only when asked for."
     )

@@ -30,19 +30,28 @@ class Swept:
     embed: bool
 
 
-def sweep(ledger: Ledger, hints: HintSender, recipe: str | None, *, limit: int, queued: int) -> Swept:
-    """Send hints for what is due.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many look hints wait on the broker."""
 
-    ``queued`` is how many hints wait on the broker already: while it has many, theirs are among them, and sending them
-    again would only make the queue longer.
+    live: int = 0
+    bulk: int = 0
+
+
+def sweep(ledger: Ledger, hints: HintSender, recipe: str | None, *, limit: int, waiting: Waiting) -> Swept:
+    """Send hints for what is due, so that at most ``limit`` of each lane wait.
+
+    The hints that wait already are taken to be those of the documents that are due the longest: both are in the order
+    in which changes were noticed.  Where that is wrong a document is hinted some sweeps later.
     """
     live: list[str] = []
     bulk: list[str] = []
-    for document, is_bulk in ledger.due(recipe, max(0, limit - queued)):
+    for document, is_bulk in ledger.due(recipe, limit):
         (bulk if is_bulk else live).append(document)
+    live, bulk = live[waiting.live :], bulk[waiting.bulk :]
     hints.look(live)
     hints.look(bulk, bulk=True)
-    waiting = ledger.has_embeddings_due()
-    if waiting:
+    unembedded = ledger.has_embeddings_due()
+    if unembedded:
         hints.embed()
-    return Swept(len(live), len(bulk), waiting)
+    return Swept(len(live), len(bulk), unembedded)

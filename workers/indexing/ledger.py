@@ -301,16 +301,24 @@ class Ledger:
             self.suspect(claim.document_id)
 
     def due(self, recipe: str | None, limit: int) -> list[tuple[str, bool]]:
-        """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question."""
+        """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question.
+
+        Live ones first, then the longest waiting.  Each reason is asked for by itself, because each has an index in
+        which only the documents are that it is true of.  What is behind, which may be millions, lies there in order;
+        of the others any will do.
+        """
+        if limit <= 0:
+            return []
+        order = documents.c.bulk, documents.c.observed_at
+        found: dict[str, tuple[bool, float]] = {}
         with self._reading.connect() as connection:
-            now = schema.now(connection)
-            rows = connection.execute(
-                select(documents.c.id, documents.c.bulk)
-                .where(_has_work(now, recipe), _is_free(now))
-                .order_by(documents.c.bulk, documents.c.observed_at)
-                .limit(limit)
-            ).all()
-        return [(row.id, row.bulk) for row in rows]
+            now = connection.scalar(select(schema.now(connection))) or 0.0
+            behind, *others = _reasons(now, recipe)
+            for reason, by in [(behind, order), *((other, ()) for other in others)]:
+                query = select(documents.c.id, *order).where(reason, _is_free(now)).order_by(*by).limit(limit)
+                found |= {row.id: (row.bulk, row.observed_at) for row in connection.execute(query)}
+        first = sorted(found, key=found.__getitem__)[:limit]
+        return [(key, found[key][0]) for key in first]
 
     def outgrow(self, claim: Claim, token: int) -> bool:
         """Move a document past ``token``, which the index has seen and the ledger does not know, and release its lease.
@@ -495,20 +503,28 @@ def backoff_s(attempt: int) -> float:
 
 
 def _has_work(now: Any, recipe: str | None) -> Any:
-    """What makes a document due.  Parked ones wait for a change: a new generation unparks, and so does a new recipe."""
-    behind = documents.c.desired_generation != documents.c.indexed_generation
-    # A lease that nobody released (and that has run out, see _is_free) means that an attempt died: even if it only
-    # verified, somebody has to take over.
-    verify = or_(
-        documents.c.lease_until.is_not(None), and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
-    )
-    present = and_(documents.c.wanted == "present", documents.c.recipe.is_not(None))
+    """What makes a document due."""
+    return or_(*_reasons(now, recipe))
+
+
+def _reasons(now: Any, recipe: str | None) -> list[Any]:
+    """Return the reasons, any of which makes a document due, each in the words of an index of `schema`.
+
+    Parked ones wait for a change: a new generation unparks, and so does a new recipe.
+    """
     moving = documents.c.state.not_in([State.PARKED, State.HELD])
-    if recipe is None:
-        return and_(moving, or_(behind, verify))
-    outdated = and_(present, documents.c.recipe != recipe)
-    parked_by_old_recipe = and_(documents.c.state == State.PARKED, documents.c.recipe != recipe)
-    return or_(and_(moving, or_(behind, verify, outdated)), parked_by_old_recipe)
+    reasons = [
+        and_(schema.BEHIND, moving),
+        # A lease that nobody released (and that has run out, see _is_free) means that an attempt died: even if it only
+        # verified, somebody has to take over.
+        and_(documents.c.lease_until.is_not(None), moving),
+        and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now, moving),
+    ]
+    if recipe is not None:
+        outdated = or_(and_(moving, documents.c.wanted == "present"), documents.c.state == State.PARKED)
+        # Two ranges, because no index finds what is different.
+        reasons += [and_(documents.c.recipe < recipe, outdated), and_(documents.c.recipe > recipe, outdated)]
+    return reasons
 
 
 def _is_free(now: Any) -> Any:

@@ -1,0 +1,157 @@
+"""Questions that are asked in a loop look only at the documents that they are about, however many others there are."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, insert
+
+from ops.api.ledger_views import LedgerViews
+from ops.api.seldom import Seldom
+from workers.contract import schema
+from workers.contract.intake import Observation, Stat, observe, register_source
+from workers.contract.schema import documents
+from workers.contract.states import State
+from workers.housekeeping.books import Books
+from workers.indexing.ledger import Ledger
+
+RECIPE = "m"
+TIMES = st.sampled_from([None, 1.0, 4e9])  # never, long ago, far ahead
+ROWS = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from([str(state) for state in State]),
+        "wanted": st.sampled_from(["present", "absent"]),
+        "desired_generation": st.integers(1, 2),
+        "indexed_generation": st.integers(1, 2),
+        "recipe": st.sampled_from([None, "a", RECIPE, "z"]),
+        "lease_until": TIMES,
+        "verify_at": TIMES,
+        "next_try_at": TIMES,
+        "bulk": st.booleans(),
+        "observed_at": st.sampled_from([1.0, 2.0]),
+        "vectors_pending": st.integers(0, 1),
+    }
+)
+
+
+@pytest.fixture
+def engine(either_ledger_url):
+    engine = schema.open_ledger(either_ledger_url)
+    register_source(engine, "docs", "folder", "/docs")
+    yield engine
+    engine.dispose()
+
+
+def fill(engine, rows):
+    fixed = {"source": "docs", "raw_path": b"x", "token": 1, "attempts": 0, "chunks": 0, "bytes": 0, "tokens": 0}
+    with engine.begin() as connection:
+        connection.execute(delete(documents))
+        for number, values in enumerate(rows):
+            connection.execute(insert(documents).values(id=f"d{number}", path=f"p{number}", **fixed, **values))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ROWS, min_size=1, max_size=8), recipe=st.sampled_from([None, RECIPE]))
+def test_what_the_sweep_finds_is_what_a_worker_may_claim(engine, rows, recipe):
+    fill(engine, rows)
+    ledger = Ledger(engine, "worker")
+
+    due = dict(ledger.due(recipe, 100))
+
+    if recipe is not None:  # a claim is made under a recipe
+        claimable = {f"d{number}" for number in range(len(rows)) if ledger.claim(f"d{number}", recipe) is not None}
+        assert set(due) == claimable
+    assert list(due.values()) == sorted(due.values()), "live ones come first"
+    assert all(due[key] == rows[int(key[1:])]["bulk"] for key in due)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ROWS, min_size=1, max_size=4))
+def test_the_index_is_converged_when_every_document_is_in_a_final_state_and_has_its_vectors(engine, rows):
+    fill(engine, rows)
+    with engine.begin() as connection:
+        connection.execute(schema.sources.update().values(scanned_at=1.0))
+    final = {"ready", "parked", "empty", "skipped", "held", "deleted"}
+
+    expected = all(each["state"] in final and each["vectors_pending"] == 0 for each in rows)
+
+    assert LedgerViews(engine).converged() == expected
+
+
+@contextmanager
+def statements(engine):
+    found = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        found.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield found
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def test_no_question_of_a_loop_reads_every_document(tmp_path):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    register_source(engine, "docs", "folder", "/docs")
+    observe(engine, [Observation("docs", b"a.md", Stat(1, 2, 3))])
+    ledger, views = Ledger(engine, "worker"), LedgerViews(engine)
+    with statements(engine) as asked:
+        ledger.due(RECIPE, 10)
+        ledger.has_embeddings_due()
+        ledger.claim_embeddings(10)
+        Books(engine).at_rest()
+        views.converged()
+        views.by_path("a.md")
+        views.documents(state=None, path=None, source=None, limit=10, cursor=None)
+    questions = [(text, values) for text, values in asked if "documents" in text and text.startswith(("SELECT", "UPD"))]
+    assert len(questions) >= 9
+
+    with engine.connect() as connection:
+        for text, values in questions:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
+            assert not [step for step in plan if step.startswith("SCAN documents") and "INDEX" not in step], text
+
+    engine.dispose()
+
+
+def test_what_is_cheap_to_count_is_counted_for_every_reader():
+    answers = itertools.count()
+    figures = Seldom(lambda: next(answers), clock=lambda: 7.0)
+
+    assert [figures(), figures(), figures()] == [0, 1, 2]
+
+
+def test_what_is_dear_to_count_is_counted_for_at_most_a_fiftieth_of_the_time():
+    now = [100.0]
+    answers = itertools.count()
+
+    def ask():
+        now[0] += 2.0
+        return next(answers)
+
+    figures = Seldom(ask, clock=lambda: now[0])
+
+    assert figures() == 0
+    now[0] += 99.0
+    assert figures() == 0
+    now[0] += 1.5
+    assert figures() == 1
+
+
+def test_an_answer_that_failed_is_asked_for_again():
+    answers = iter([ZeroDivisionError(), 5])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    figures = Seldom(ask)
+    with pytest.raises(ZeroDivisionError):
+        figures()
+    assert figures() == 5
