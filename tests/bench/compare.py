@@ -1,0 +1,289 @@
+"""Retrieval beside other pipelines: the same files, questions and embedding endpoint for all.
+
+    make bench ARGS="compare cranfield covidqa xquad cuad"
+    make bench ARGS="compare cuad --documents 25 --systems upwell,langchain"
+
+Upwell is a whole `upwell up` over the folder, asked through `POST /v1/search/batch`: hybrid as a user gets it, BM25
+alone (lexical) and dense alone (semantic).  LangChain and LlamaIndex run their default Qdrant pipelines
+(tests/bench/peers/search_*.py, in the environment of `make bench-peers`) against an embedded Qdrant of their own.
+
+A document's place is that of its best chunk; 50 chunks are asked for, so that ten documents come out.  A span counts as
+found when one text of its document has at least half of it: among the first five hits, and within the first 4,000
+characters of the hits, which is the same reading for every chunk size.  Vectors are remembered on disk
+(tests/bench/remembered.py): a second run embeds nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from tests.bench import beir
+from tests.bench.beir import Collection, Places, Question
+from tests.conftest import HOST, ROOT, answers, free_port, module, running
+from tests.support.stack import Stack, environment
+from workers.indexing.chunk import ChunkOptions, chunk
+from workers.indexing.parse.formats import parse_file
+from workers.query.evaluation import compare, mean, ndcg
+
+MODEL = "multilingual-e5-small-q4"
+PEERS = ("langchain", "llamaindex")
+MODES = {"upwell": "hybrid", "lexical": "lexical", "dense": "semantic"}
+DEEP = 50
+"""Chunks that are asked for where documents are wanted."""
+FIRST = 10
+"""Chunks that are asked for where passages are wanted: what a search gives by default."""
+SPAN_HITS, SPAN_CHARS = 5, 4000
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that a system found."""
+
+    document: str
+    content: str
+
+
+@dataclass(slots=True)
+class Answers:
+    """Hits by question: a deep list for documents, a short one for passages."""
+
+    deep: dict[str, list[Hit]] = field(default_factory=dict)
+    first: dict[str, list[Hit]] = field(default_factory=dict)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what is asked for and print a table for each measure."""
+    options = _options(words)
+    options.work.mkdir(parents=True, exist_ok=True)
+    collections = [each for name in options.collections for each in beir.read(name, options.documents)]
+    wanted = options.systems.split(",")
+    results: dict[str, dict[str, list[float | None]]] = {}
+    with _endpoint(options.vectors, options.endpoint) as endpoint:
+        if options.fill:
+            for collection in collections:
+                warm(collection, endpoint)
+            return 0
+        for collection in collections:
+            # The path is part of what one peer embeds: it is short, and the same in every run.
+            folder = options.work / collection.name
+            collection.write(folder)
+            print(f"{collection.name}: {len(collection.files)} files", file=sys.stderr, flush=True)
+            found = {name: _asked(name, collection, folder, endpoint, options) for name in wanted if name in PEERS}
+            modes = [name for name in wanted if name in MODES]
+            if modes:
+                warm(collection, endpoint)
+                found |= _upwell(modes, collection, folder, endpoint)
+            for name in wanted:
+                for title, scores in _scores(collection, found[name]).items():
+                    results.setdefault(title, {})[name] = scores
+            _keep(options.keep, collection, found)
+            _table({title: of for title, of in results.items() if title.startswith(tuple(collection.groups))})
+    print()
+    _table(results)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------- measures
+
+
+def _scores(collection: Collection, found: Answers) -> dict[str, list[float | None]]:
+    """Return each measure's value for every question, by title."""
+    scores: dict[str, list[float | None]] = {}
+    texts = {name.rpartition(".")[0]: text for name, text in collection.files.items()}
+    places: dict[str, Places] = {}
+    for group, questions in collection.groups.items():
+        scores[f"{group}: nDCG@10"] = [_ndcg(found.deep[one.key], one) for one in questions]
+        located = [one for one in questions if one.spans and one.document in texts]
+        if not collection.name.startswith(("covidqa", "cuad")) or not located:
+            continue
+        rows = []
+        for one in located:
+            assert one.document is not None
+            place = places.setdefault(one.document, Places(texts[one.document]))
+            rows.append(_found_span(found.first[one.key], one, place))
+        titles = ("span@5", "span in 4,000 characters", "characters in 5")
+        for title, column in zip(titles, zip(*rows, strict=True), strict=True):
+            scores[f"{group}: {title}"] = list(column)
+    return scores
+
+
+def _ndcg(hits: Sequence[Hit], question: Question) -> float | None:
+    return ndcg(list(dict.fromkeys(hit.document for hit in hits)), question.grades)
+
+
+def _found_span(hits: Sequence[Hit], question: Question, place: Places) -> tuple[float, float, float]:
+    five = hits[:SPAN_HITS]
+    return (
+        float(any(hit.document == question.document and place.has(hit.content, question.spans) for hit in five)),
+        float(any(hit.document == question.document and place.has(hit.content, question.spans) for hit in _read(hits))),
+        float(sum(len(hit.content) for hit in five)),
+    )
+
+
+def _read(hits: Sequence[Hit]) -> Iterator[Hit]:
+    """Yield what somebody has read of the hits after so many characters."""
+    left = SPAN_CHARS
+    for hit in hits:
+        yield Hit(hit.document, hit.content[:left])
+        left -= len(hit.content)
+        if left <= 0:
+            return
+
+
+def _table(results: Mapping[str, Mapping[str, Sequence[float | None]]]) -> None:
+    if not results:
+        return
+    names = list(next(iter(results.values())))
+    peers = [name for name in names if name != "upwell"]
+    print(f"{'':<36} {'questions':>9} " + " ".join(f"{name:>10}" for name in names) + "  against the best other")
+    for title, scores in results.items():
+        means = {name: mean(scores[name]) or 0.0 for name in names}
+        form = "10.0f" if title.endswith("characters in 5") else "10.4f"
+        line = f"{title:<36} {len(scores[names[0]]):9} " + " ".join(f"{means[name]:{form}}" for name in names)
+        if "upwell" in names and peers and not title.endswith("characters in 5"):
+            best = max(peers, key=means.__getitem__)
+            against = compare(scores["upwell"], scores[best], samples=4000)
+            line += f"  {against.difference:+.4f} (p {against.p:.3f}) {best}"
+        print(line)
+    sys.stdout.flush()
+
+
+def _keep(folder: Path | None, collection: Collection, found: Mapping[str, Answers]) -> None:
+    """Write who found what for every question, for whoever wants to know why."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{collection.name}.jsonl").open("w", encoding="utf-8") as out:
+        for group, questions in collection.groups.items():
+            for one in questions:
+                row: dict[str, Any] = {"group": group, "key": one.key, "query": one.text, "grades": dict(one.grades)}
+                for name, each in found.items():
+                    documents = list(dict.fromkeys(hit.document for hit in each.deep[one.key]))
+                    row[name] = {"ndcg": _ndcg(each.deep[one.key], one), "documents": documents[:10]}
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+# --------------------------------------------------------------------------------------------------------- systems
+
+
+def warm(collection: Collection, endpoint: str) -> None:
+    """Let the endpoint compute what Upwell will send, so that the stack waits for no vector."""
+    client = openai.OpenAI(base_url=endpoint, api_key="none", timeout=3600)
+    texts: list[str] = []
+    for name, text in collection.files.items():
+        with tempfile.TemporaryFile() as file:
+            file.write(text.encode())
+            file.flush()
+            parsed = parse_file(file.fileno(), name, 10**8)
+        texts += [each.embedded_text for each in chunk(name, parsed, ChunkOptions())]
+    print(f"{len(texts)} chunks", file=sys.stderr, flush=True)
+    asked = [one.text for questions in collection.groups.values() for one in questions]
+    for kind, some in (("query", asked), ("passage", texts)):
+        for start in range(0, len(some), BATCH):
+            client.embeddings.create(model=f"{MODEL}-{kind}", input=some[start : start + BATCH])
+
+
+def _upwell(modes: Sequence[str], collection: Collection, folder: Path, endpoint: str) -> dict[str, Answers]:
+    with tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch:
+        settings = {"UPWELL_EMBEDDINGS_URL": endpoint, "UPWELL_EMBEDDINGS_MODEL": MODEL, "UPWELL_LOG_LEVEL": "warning"}
+        with Stack(Path(scratch), folder, **settings) as stack:
+            status = stack.wait_converged(len(collection.files), timeout=600)
+            if status["documents"].get("ready", 0) < len(collection.files):
+                raise SystemExit(f"{collection.name}: not every file is ready: {status['documents']}")
+            return {name: _searched(stack.client, MODES[name], collection) for name in modes}
+
+
+def _searched(client: httpx.Client, mode: str, collection: Collection) -> Answers:
+    found = Answers()
+    questions = [one for group in collection.groups.values() for one in group]
+    for start in range(0, len(questions), BATCH):
+        some = questions[start : start + BATCH]
+        for one, hits in zip(some, _batch(client, mode, some, DEEP), strict=True):
+            found.deep[one.key] = hits
+        located = [one for one in some if one.spans]
+        for one, hits in zip(located, _batch(client, mode, located, FIRST), strict=True):
+            found.first[one.key] = hits
+    return found
+
+
+def _batch(client: httpx.Client, mode: str, questions: Sequence[Question], limit: int) -> list[list[Hit]]:
+    if not questions:
+        return []
+    searches = [{"query": one.text, "mode": mode, "limit": limit} for one in questions]
+    answer = client.post("/v1/search/batch", json={"searches": searches}, headers={"X-Upwell-Log": "off"})
+    answer.raise_for_status()
+    results = answer.json()["results"]
+    if any(result["mode"] != mode for result in results):
+        raise SystemExit(f"searched {results[0]['mode']}, not {mode}: {results[0]['degraded']}")
+    return [[Hit(Path(hit["metadata"]["path"]).stem, hit["content"]) for hit in result["hits"]] for result in results]
+
+
+def _asked(name: str, collection: Collection, folder: Path, endpoint: str, options: argparse.Namespace) -> Answers:
+    """Run a peer over the folder and the questions."""
+    script = Path(__file__).parent / "peers" / f"search_{name}.py"
+    questions = {one.key: one for group in collection.groups.values() for one in group}
+    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch, _qdrant(Path(scratch)) as url:
+        asked, told = Path(scratch) / "questions", Path(scratch) / "answers"
+        lines = [json.dumps({"key": one.key, "text": one.text}) for one in questions.values()]
+        asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        words = [options.python, script, folder, endpoint, url, asked, told, DEEP]
+        quiet = {"ANONYMIZED_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
+        subprocess.run([str(word) for word in words], env=environment(**quiet), check=True)
+        rows = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    hits = {row["key"]: [Hit(hit["document"], hit["content"]) for hit in row["hits"]] for row in rows}
+    return Answers(hits, {key: found[:FIRST] for key, found in hits.items()})
+
+
+@contextmanager
+def _qdrant(directory: Path) -> Iterator[str]:
+    url = f"http://{HOST}:{(port := free_port())}"
+    with running(
+        module("ops.embedded.qdrant", port, "--path", str(directory / "qdrant")), lambda: answers(f"{url}/readyz")
+    ):
+        yield url
+
+
+@contextmanager
+def _endpoint(vectors: Path, given: str | None) -> Iterator[str]:
+    if given:
+        yield given
+        return
+    url = f"http://{HOST}:{(port := free_port())}"
+    command = module("tests.bench.remembered", port, "--vectors", str(vectors))
+    with running(command, lambda: answers(f"{url}/health")):
+        yield f"{url}/v1"
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    from tests.bench.remembered import VECTORS
+
+    parser = argparse.ArgumentParser(prog="compare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("collections", nargs="+", help=f"names below {beir.DATA}")
+    parser.add_argument("--systems", default=",".join([*MODES, *PEERS]), help="comma separated (default: %(default)s)")
+    parser.add_argument("--documents", type=int, help="only the first so many documents (of each language)")
+    parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")
+    parser.add_argument("--vectors", type=Path, default=VECTORS, help="where vectors are remembered")
+    parser.add_argument("--endpoint", help="an embedding endpoint that runs already, instead of one of our own")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "upwell-compare", help="for the files"
+    )
+    parser.add_argument("--fill", action="store_true", help="only compute the vectors that Upwell will ask for")
+    parser.add_argument("--keep", type=Path, help="folder for one line a question: who found what")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
