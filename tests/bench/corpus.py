@@ -27,12 +27,12 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 def make(folder: Path, files: int, *, text: Path | None = None, seed: int = 1) -> int:
     """Write ``files`` files into ``folder``, ten to a directory; returns their size in bytes."""
     draw = random.Random(seed)
-    paragraphs = list(_paragraphs(text))
+    texts = list(paragraphs(text))
     written = 0
     for number in range(files):
         path = folder / f"part-{number // PER_FOLDER:04d}" / f"note-{number:05d}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = _document(number, draw, paragraphs).encode()
+        data = _document(number, draw, texts).encode()
         path.write_bytes(data)
         written += len(data)
     return written
@@ -55,15 +55,15 @@ def edit(folder: Path, share: float, *, seed: int = 1) -> list[Path]:
     return chosen
 
 
-def _document(number: int, draw: random.Random, paragraphs: list[str]) -> str:
+def _document(number: int, draw: random.Random, texts: list[str]) -> str:
     sections = draw.randint(4, 12)
-    parts = [f"# Note {number}: {_title(draw.choice(paragraphs))}"]
+    parts = [f"# Note {number}: {_title(draw.choice(texts))}"]
     for section in range(sections):
-        parts.append(f"## {section + 1}. {_title(draw.choice(paragraphs))}")
+        parts.append(f"## {section + 1}. {_title(draw.choice(texts))}")
         room = FILE_CHARS // sections
         while room > 0:
             # A mark of its own keeps equal paragraphs apart: every file is new text, as a first index has it.
-            paragraph = f"{draw.choice(paragraphs)} (n{number}.{draw.randrange(100_000)})"
+            paragraph = f"{draw.choice(texts)} (n{number}.{draw.randrange(100_000)})"
             parts.append(paragraph)
             room -= len(paragraph)
     return "\n\n".join(parts) + "\n"
@@ -73,7 +73,8 @@ def _title(paragraph: str) -> str:
     return " ".join(re.findall(r"\w+", paragraph)[:6])
 
 
-def _paragraphs(text: Path | None) -> Iterator[str]:
+def paragraphs(text: Path | None) -> Iterator[str]:
+    """Yield the paragraphs of the text that files are made of, without headings and tables."""
     found = 0
     for document in _documents(text):
         for part in re.split(r"\n\s*\n", document):
