@@ -59,7 +59,9 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.queries = queries or Queries(celery, url, settings.key_prefix, settings.query_timeout)
+        app.state.queries = queries or Queries(
+            celery, url, settings.key_prefix, settings.query_timeout, settings.queries_waiting
+        )
         app.state.embeddings = EmbeddingProxy(settings)
         app.state.query_log.start()
         yield
@@ -143,7 +145,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(QueryAway)
     async def away(_request: Request, exc: QueryAway) -> JSONResponse:
-        return told(503, "query_worker_away", str(exc), "Try again in a moment; upwell status shows the processes.")
+        return told(503, exc.code, str(exc), "Try again in a moment; upwell status shows the processes.")
 
     @app.exception_handler(SQLAlchemyError)
     async def ledger(_request: Request, exc: SQLAlchemyError) -> JSONResponse:

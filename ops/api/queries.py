@@ -1,14 +1,16 @@
 """Asks the query worker over Celery and waits for its answer without a thread per request.
 
-Celery's own result consumer is not made for many threads.  The worker publishes each result under its key, so one
-subscription per question is all that waiting takes.
+Celery's own result consumer is not made for many threads; `Results` waits for all of them at once.  There is room for
+so many questions at a time, and one more is refused at once: a caller who hears it in a millisecond can come again,
+while one whose question waits behind a thousand others gets an answer that nobody reads any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ import redis.asyncio
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from ops.api.results import NotListening, Results
 from workers.contract.broker import make_celery, stamp
 from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
@@ -27,21 +30,35 @@ NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
 class QueryAway(Exception):
     """The query worker, or the broker on the way to it, does not answer."""
 
+    code = "query_worker_away"
+
+
+class QueriesFull(QueryAway):
+    """As many questions wait as are let in; nothing is broken."""
+
+    code = "overloaded"
+
 
 class Queries:
-    """The way to the query worker, shared by all requests."""
+    """The way to the query worker, shared by all requests.  Belongs to one event loop."""
 
-    def __init__(self, app: Celery, url: str, key_prefix: str, timeout: float) -> None:
+    def __init__(self, app: Celery, url: str, key_prefix: str, timeout: float, room: int = 256) -> None:
         self._app = app
         self._timeout = timeout
         self._prefix = key_prefix
-        self._names = make_celery(url, key_prefix, "client", name="names").backend
-        self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2, decode_responses=True)
+        self._room = room
+        self._inside = 0
+        names = make_celery(url, key_prefix, "client", name="names").backend
+        self._redis = redis.asyncio.Redis.from_url(
+            url, socket_connect_timeout=2, health_check_interval=15, decode_responses=True
+        )
+        self._results = Results(self._redis, lambda task_id: _text(names.get_key_for_task(task_id)))
 
     async def search(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the query worker's answer to a search.
 
         Raises:
+            QueriesFull: too many wait already.
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_SEARCH, request)
@@ -50,6 +67,7 @@ class Queries:
         """Return the query worker's answers to several searches.
 
         Raises:
+            QueriesFull: too many wait already.
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_SEARCH_BATCH, request)
@@ -58,6 +76,7 @@ class Queries:
         """Return why a document is, or is not, among the hits of a search.
 
         Raises:
+            QueriesFull: too many wait already.
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_EXPLAIN, request)
@@ -66,6 +85,7 @@ class Queries:
         """Return the query worker's answer to a question.
 
         Raises:
+            QueriesFull: too many wait already.
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_ANSWER, request)
@@ -74,8 +94,53 @@ class Queries:
         """Yield (event, data) as the answer comes.  When the caller goes away, the worker is told to stop.
 
         Raises:
+            QueriesFull: too many wait already.
             QueryAway: nothing came in time.
         """
+        async with aclosing(self._stream(request)) as events:
+            with self._place():
+                async for event, data in events:
+                    yield event, data
+
+    def check_room(self) -> None:
+        """Raise what a question would be refused with now, before an answer's head is sent.
+
+        Raises:
+            QueriesFull: too many wait already.
+        """
+        if self._inside >= self._room:
+            raise QueriesFull(f"{self._room} questions wait already (UPWELL_QUERIES_WAITING).")
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._results.close()
+        await self._redis.aclose()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        self.check_room()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def _ask(self, task: str, request: dict[str, Any]) -> dict[str, Any]:
+        with self._place(), self._results.expected() as task_id:
+            try:
+                await self._results.listen()  # before the task is sent, so that its result is heard of
+                await self._send(task, [request], task_id, keep_result=True)
+                raw = await self._results.wait(task_id, self._timeout)
+            except (redis.RedisError, NotListening) as exc:
+                raise QueryAway(NO_BROKER) from exc
+        if raw is None:
+            raise QueryAway(NO_WORKER)
+        finished = json.loads(raw)
+        if finished.get("status") != "SUCCESS":
+            raise QueryAway("The query worker failed; its log has the details.")
+        return dict(finished["result"])
+
+    async def _stream(self, request: dict[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         key = f"{self._prefix}answer:{uuid4().hex}"
         await self._send(TASK_ANSWER, [request, key], uuid4().hex, keep_result=False)
         last, finished = "0", False
@@ -94,34 +159,6 @@ class Queries:
         finally:
             if not finished:
                 await asyncio.shield(self._cancel(key))
-
-    async def close(self) -> None:
-        """Give connections back."""
-        await self._redis.aclose()
-
-    async def _ask(self, task: str, request: dict[str, Any]) -> dict[str, Any]:
-        task_id = uuid4().hex
-        key = self._names.get_key_for_task(task_id)
-        key = key.decode() if isinstance(key, bytes) else key
-        try:
-            async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(key)  # before the task is sent, so that its result cannot be missed
-                await self._send(task, [request], task_id, keep_result=True)
-                raw = await self._wait(channel)
-        except redis.RedisError as exc:
-            raise QueryAway(NO_BROKER) from exc
-        finished = json.loads(raw)
-        if finished.get("status") != "SUCCESS":
-            raise QueryAway("The query worker failed; its log has the details.")
-        return dict(finished["result"])
-
-    async def _wait(self, channel: Any) -> str:
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            message = await channel.get_message(timeout=left)
-            if message is not None and message["type"] == "message":
-                return str(message["data"])
-        raise QueryAway(NO_WORKER)
 
     async def _send(self, task: str, args: list[Any], task_id: str, *, keep_result: bool) -> None:
         def send() -> None:
@@ -145,3 +182,7 @@ class Queries:
             await self._redis.set(f"{key}:cancel", "1", ex=300)
         except redis.RedisError:
             return  # the answer is then finished for nobody
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode() if isinstance(key, bytes) else key

@@ -115,6 +115,7 @@ async def answer(request: Request, body: Annotated[AnswerBody, Body()]) -> Respo
     """Return an answer with citations; as server-sent events when the client accepts text/event-stream."""
     wanted = body.model_dump(exclude_none=True)
     if "text/event-stream" in request.headers.get("accept", ""):
+        request.app.state.queries.check_room()  # a stream has no status any more once it has begun
         return StreamingResponse(
             _events(request, wanted), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
@@ -126,5 +127,5 @@ async def _events(request: Request, wanted: dict[str, Any]) -> AsyncIterator[str
         async for event, data in asking.stream(request, wanted):
             yield f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
     except QueryAway as exc:
-        error = {"code": "query_worker_away", "message": str(exc), "next": "Try again in a moment."}
+        error = {"code": exc.code, "message": str(exc), "next": "Try again in a moment."}
         yield f"event: error\ndata: {json.dumps(error)}\n\n"

@@ -31,3 +31,9 @@ class ApiSettings(
     )
     upload_max_bytes: int = Field(200_000_000, ge=1, description="Largest upload, in bytes.")
     query_timeout: float = Field(60.0, gt=0, description="Seconds to wait for the query worker.")
+    queries_waiting: int = Field(
+        256,
+        ge=1,
+        description="Searches and questions that one api lets wait for query workers; one more is answered with 503 and"
+        " Retry-After at once.",
+    )
