@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 from ops.api.results import NotListening, Results
 from workers.contract.broker import make_celery, stamp
-from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
+from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
@@ -80,6 +80,14 @@ class Queries:
             QueryAway: no answer in time.
         """
         return await self._ask(TASK_EXPLAIN, request)
+
+    async def question(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return a question that a passage answers, or why there is none.
+
+        Raises:
+            QueryAway: no answer in time.
+        """
+        return await self._ask(TASK_QUESTION, request)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the query worker's answer to a question.

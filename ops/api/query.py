@@ -69,6 +69,15 @@ class BatchBody(BaseModel):
     searches: Annotated[list[SearchBody], Field(min_length=1, max_length=32)]
 
 
+class QuestionBody(BaseModel):
+    """A passage that somebody wants a question for."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+    title: Annotated[str | None, Field(max_length=1_000)] = None
+    heading: Annotated[str | None, Field(max_length=1_000)] = None
+
+
 class Message(BaseModel):
     """One turn of a conversation."""
 
@@ -120,6 +129,15 @@ async def answer(request: Request, body: Annotated[AnswerBody, Body()]) -> Respo
             _events(request, wanted), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
     return JSONResponse(await asking.answer(request, wanted))
+
+
+@router.post("/questions", summary="A question that a passage answers", response_class=JSONResponse)
+async def question(request: Request, body: Annotated[QuestionBody, Body()]) -> Response:
+    """Have the chat model write one, for test sets: checked, and None with a fault when none of its replies is one."""
+    written = await request.app.state.queries.question(body.model_dump(exclude_none=True))
+    if "error" in written:
+        raise asking.refusal(written["error"])
+    return JSONResponse(written)
 
 
 async def _events(request: Request, wanted: dict[str, Any]) -> AsyncIterator[str]:

@@ -30,6 +30,15 @@ def evaluate(
     from_feedback: bool = typer.Option(
         False, "--from-feedback", help="Questions and hits that people judged (POST /v1/feedback), instead of QUERIES."
     ),
+    synthesize: int | None = typer.Option(
+        None,
+        "--synthesize",
+        metavar="N",
+        min=1,
+        max=10_000,
+        help="N questions that the chat model writes about passages of the index, instead of QUERIES.",
+    ),
+    seed: int = typer.Option(0, "--seed", help="Which passages --synthesize takes; the same seed takes the same."),
     save: Path | None = typer.Option(
         None, "--save", metavar="DIR", help="Keep the questions in a new folder in BEIR layout."
     ),
@@ -58,11 +67,18 @@ def evaluate(
     Environment: UPWELL_API_URL, UPWELL_API_KEY; for --against URL its key is UPWELL_AGAINST_API_KEY.
     """
     from ops.cli.figures import table
-    from ops.cli.testsets import save_questions
+    from ops.cli.testsets import require_new, save_questions
 
     here = find_api()
     measured = systems(here, mode, against)
-    asked, more = _questions(here, questions, from_feedback)
+    if [questions is not None, from_feedback, synthesize is not None].count(True) != 1:
+        raise CliError("Name a test set, or --from-feedback, or --synthesize N: one of the three.")
+    if save is not None:
+        require_new(save)
+    if synthesize is not None:
+        asked, more = _written(here, synthesize, seed, parallel)
+    else:
+        asked, more = _read(here, questions)
     asked = asked[:most]
     if save is not None:
         save_questions(save, asked)
@@ -78,6 +94,8 @@ def evaluate(
     print("\n".join(table(report)))
     if "feedback" in report:
         print(_judged(report["feedback"]))
+    if "synthesis" in report:
+        print(f"questions by {report['synthesis']['generated_by']}, about {len(asked)} passages of the index")
     if save is not None:
         remark(f"upwell: the questions are in {save}. Measure with them again: upwell evaluate {save}")
 
@@ -112,17 +130,15 @@ def systems(here: Api, mode: Mode, against: str | None) -> list[System]:
     return [one, another]
 
 
-def _questions(here: Api, place: Path | None, from_feedback: bool) -> tuple[list[Question], dict[str, Any]]:
-    """Return the questions, and what else is to be reported of them.
+def _read(here: Api, place: Path | None) -> tuple[list[Question], dict[str, Any]]:
+    """Return the questions of a test set, or (None) those that people judged; and what else is to be reported of them.
 
     Raises:
-        CliError: there are none, or several places or none are named.
+        CliError: there are none.
     """
     from ops.cli.feedback import read_feedback
     from ops.cli.judgements import read_questions
 
-    if (place is not None) == from_feedback:
-        raise CliError("Name a test set, or --from-feedback: one of the two.")
     if place is not None:
         return read_questions(place), {}
     found = read_feedback(here)
@@ -131,6 +147,16 @@ def _questions(here: Api, place: Path | None, from_feedback: bool) -> tuple[list
             "Nobody has judged a hit of a document that is still there. Thumbs on the console do, or POST /v1/feedback."
         )
     return list(found.questions), {"feedback": found.as_json()}
+
+
+def _written(here: Api, wanted: int, seed: int, parallel: int) -> tuple[list[Question], dict[str, Any]]:
+    from ops.cli.synthesis import synthesize
+
+    made = synthesize(here, wanted, seed=seed, parallel=parallel)
+    if len(made.questions) < wanted:
+        why = "; ".join(f"{fault}: {count}" for fault, count in made.faults.most_common())
+        remark(f"upwell: {len(made.questions)} questions, not {wanted}. {why or 'There are no more passages.'}")
+    return made.questions, {"synthesis": made.as_json()}
 
 
 def _judged(feedback: Mapping[str, Any]) -> str:

@@ -15,6 +15,16 @@ from ops.cli.errors import CliError
 from ops.cli.judgements import Question
 
 
+def require_new(folder: Path) -> None:
+    """Make sure that nothing is overwritten, before questions cost anything.
+
+    Raises:
+        CliError: there is something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CliError(f"{folder} is not empty, and a test set is not overwritten. Name a new folder.")
+
+
 def save_questions(folder: Path, questions: Sequence[Question]) -> None:
     """Write queries.jsonl and qrels/test.tsv; `read_questions` gives the same questions back.
 
@@ -22,10 +32,9 @@ def save_questions(folder: Path, questions: Sequence[Question]) -> None:
         CliError: the folder has something in it already, or cannot be written.
     """
     rows, judged = "".join(map(_line, questions)), "".join(_judged(questions))
+    require_new(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise CliError(f"{folder} is not empty, and a test set is not overwritten. Name a new folder.")
         (folder / "qrels").mkdir()
         (folder / "queries.jsonl").write_text(rows, encoding="utf-8")
         (folder / "qrels" / "test.tsv").write_text(judged, encoding="utf-8")

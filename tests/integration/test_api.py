@@ -47,6 +47,10 @@ def search_batch(request):
 def explain(request):
     return {{"verdict": "not_indexed", "summary": "None of its text is in the index.", "asked": request}}
 
+@app.task(name="query.question", ignore_result=False, acks_late=False)
+def question(request):
+    return {{"question": "Who?", "span": request["text"], "fault": None, "generated_by": "m"}}
+
 @app.task(name="query.answer", ignore_result=False, acks_late=False)
 def answer(request, stream=None):
     done = {{"answer": "Yes. [1]", "citations": [], "grounded": True, "refused": False, "hits": [], "took_ms": 1.0}}
@@ -141,6 +145,13 @@ def test_several_searches_are_answered_in_their_order(client, answerer):
     assert [result["asked"]["query"] for result in results] == ["one", "two"]
     assert results[1]["asked"]["recency"] == {"field": "modified", "half_life_days": 365, "weight": 1}
     assert client.post("/v1/search/batch", json={"searches": searches * 17}).status_code == 422
+
+
+def test_a_question_about_a_text_is_asked_of_the_query_worker(client, answerer):
+    told = client.post("/v1/questions", json={"text": "It was Ann.", "title": "House"}).json()
+
+    assert told == {"question": "Who?", "span": "It was Ann.", "fault": None, "generated_by": "m"}
+    assert client.post("/v1/questions", json={"text": ""}).status_code == 422
 
 
 def test_a_missing_document_is_explained_with_its_state(client, answerer, engine, tmp_path):

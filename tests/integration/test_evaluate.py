@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
@@ -14,12 +15,17 @@ from sqlalchemy import select
 from ops.api.app import make_app
 from ops.api.settings import ApiSettings
 from ops.cli import main as cli
+from ops.cli.judgements import read_questions
 from tests.support.answering import Index, Near, answering
 from tests.support.chat import ChatServer, says
+from tests.support.endpoint import Endpoint
 from tests.support.faces import InProcess, served
+from tests.support.product import Product
+from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract import asked, schema
 from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.schema import documents
+from workers.contract.settings import IndexSettings
 
 DOC = "6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c1"
 TEXTS = (
@@ -38,12 +44,14 @@ class House(Index):
             chunk.payload["doc_id"] = f"{DOC}{number}"
 
 
+def api_settings(home: Path, **more: str) -> ApiSettings:
+    away = {"broker_url": "redis://127.0.0.1:9/0", "qdrant_url": "http://127.0.0.1:9"}
+    return ApiSettings(ledger_url=f"sqlite:///{home}/ledger.db", data_dir=home, api_key="s3cret", **away | more)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> ApiSettings:
-    return ApiSettings(
-        ledger_url=f"sqlite:///{tmp_path}/ledger.db", broker_url="redis://127.0.0.1:9/0", data_dir=tmp_path,
-        qdrant_url="http://127.0.0.1:9", api_key="s3cret",
-    )  # fmt: skip
+    return api_settings(tmp_path)
 
 
 @pytest.fixture
@@ -243,5 +251,106 @@ def test_without_feedback_or_with_two_test_sets_there_is_nothing_to_measure(serv
     _, _, both = evaluate("http://127.0.0.1:9", questions(tmp_path, BOILER), "--from-feedback")
 
     assert "Nobody has judged a hit" in nobody
-    assert "one of the two" in neither
+    assert "one of the three" in neither
     assert neither == both
+
+
+PARTS = {
+    "boiler.md": "A boiler in the cellar is served every March by Heller and Sons, who keep the log in a red folder.",
+    "hedge.md": "Meyer Gardens cut the hedge along the street in June, and carry the cuttings to the yard in Neuss.",
+    "roof.md": "In autumn 2019 storm Eberhard tore eleven tiles from the roof, and an insurer paid for scaffolding.",
+}
+ASKED = {
+    "boiler": "Which firm looks after the boiler?",
+    "hedge": "Who trims the hedge?",
+    "roof": "What did the storm do to the roof?",
+}
+
+
+def curious(messages: list[dict[str, str]]) -> Iterator[str]:
+    """Asks what a person would ask about the passage that it is given."""
+    yield next(question for word, question in ASKED.items() if word in messages[-1]["content"])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, qdrant_url):
+    """Real files through the real pipeline; a search by words over them."""
+    home, collection = tmp_path_factory.mktemp("corpus"), f"test-{uuid4().hex}"
+    with Endpoint() as endpoint:
+        product = Product(home, qdrant_url, collection, endpoint)
+        for name, text in PARTS.items():
+            product.write(name, f"# Notes\n\n{text}\n")
+        product.write("short.md", "Too short.")
+        product.scan()
+        product.settle()
+        where = {"qdrant_url": qdrant_url, "collection": collection}
+        index = QdrantSearch(IndexSettings(**where), timeout=10)
+
+        def start(chat: str | None) -> Any:
+            queries = InProcess(answering(index, chat=chat))
+            return served(make_app(api_settings(home, **where), product.engine, queries=queries))
+
+        yield start
+        product.close()
+
+
+def test_a_model_writes_questions_about_passages_of_all_documents(corpus, evaluate, tmp_path):
+    kept = tmp_path / "kept"
+    words = ("--synthesize", "3", "--mode", "lexical", "--json")
+    with ChatServer(curious) as chat, corpus(chat.url) as address:
+        code, out, told = evaluate(address, *words, "--save", str(kept), "--parallel", "2")
+        same = json.loads(evaluate(address, *words)[1])
+    report = json.loads(out)
+    saved = {one.text: one for one in read_questions(kept)}
+
+    assert code == 0, told
+    assert report["synthesis"] == {"written": 3, "faults": {}, "generated_by": "gpt-4o-mini"}
+    assert report["runs"]["lexical"]["span_recall"] == 1.0
+    assert same["runs"]["lexical"]["ndcg"] == report["runs"]["lexical"]["ndcg"]
+    assert {(text, *one.grades) for text, one in saved.items()} == {
+        (question, f"docs/{word}.md") for word, question in ASKED.items()
+    }
+    assert saved[ASKED["roof"]].spans == (PARTS["roof.md"],)
+    assert "Too short" not in json.dumps(chat.asked)
+
+
+def test_without_a_model_it_says_what_to_set(corpus, evaluate):
+    with corpus(None) as address:
+        code, _, told = evaluate(address, "--synthesize", "3")
+
+    assert code == 1
+    assert "UPWELL_CHAT_URL" in told
+    assert "UPWELL_CHAT_MODEL" in told
+
+
+def test_replies_that_are_no_questions_are_counted_by_what_is_wrong(corpus, evaluate):
+    with ChatServer(says("I am happy to help.")) as chat, corpus(chat.url) as address:
+        code, _, told = evaluate(address, "--synthesize", "3")
+
+    assert code == 1
+    assert "No question came out of 3 passages (no question: 3)" in told
+    assert len(chat.asked) == 6  # each is tried twice
+
+
+def test_a_model_that_goes_away_does_not_take_its_questions_along(corpus, evaluate, tmp_path):
+    def tired(messages: list[dict[str, str]]) -> Iterator[str]:
+        chat.status = 503
+        yield from curious(messages)
+
+    with ChatServer(tired) as chat, corpus(chat.url) as address:
+        code, out, told = evaluate(
+            address, "--synthesize", "3", "--mode", "lexical", "--json", "--save", str(tmp_path / "kept")
+        )
+
+    assert (code, json.loads(out)["synthesis"]["written"]) == (0, 1)
+    assert "stopped after 1 questions" in told
+    assert len(read_questions(tmp_path / "kept")) == 1
+
+
+def test_a_folder_in_use_is_told_before_a_model_costs_anything(corpus, evaluate, tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with ChatServer(curious) as chat, corpus(chat.url) as address:
+        code, _, told = evaluate(address, "--synthesize", "3", "--save", str(tmp_path))
+
+    assert (code, chat.asked) == (1, [])
+    assert "not empty" in told

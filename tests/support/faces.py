@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from workers.errors import WorkerError
 from workers.query.answer import Answering
-from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, SearchRequest, read
+from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, QuestionRequest, SearchRequest, read
 from workers.query.search import search
 
 
@@ -42,6 +42,10 @@ class InProcess:
         return await self._told(
             lambda: {"results": [one.as_json() for one in asked.search(read(BatchRequest, request).searches)]}
         )
+
+    async def question(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        return await self._told(lambda: self.answering.question(read(QuestionRequest, request)))
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(request)

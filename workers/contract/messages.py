@@ -18,6 +18,7 @@ TASK_SEARCH = "query.search"
 TASK_SEARCH_BATCH = "query.search_batch"
 TASK_EXPLAIN = "query.explain"
 TASK_ANSWER = "query.answer"
+TASK_QUESTION = "query.question"
 
 
 class Queue(StrEnum):

@@ -17,8 +17,9 @@ from workers.query.followup import standalone
 from workers.query.listening import Cancelled, Writer
 from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.prompt import prompt
+from workers.query.questions import write_question
 from workers.query.relevance import means_the_same
-from workers.query.requests import AnswerRequest, ExplainRequest, SearchRequest
+from workers.query.requests import AnswerRequest, ExplainRequest, QuestionRequest, SearchRequest
 from workers.query.search import Hit, SearchResult, search_many
 from workers.query.sentences import Span
 from workers.query.standing import Catalogue, Standing
@@ -75,6 +76,14 @@ class Answering:
             IndexUnavailable, IndexMisconfigured: there is nothing to look in.
         """
         return explain_document(request, index=self.index, embedder=self.embedder, reranker=self.reranker)
+
+    def question(self, request: QuestionRequest) -> dict[str, Any]:
+        """Return a question that a passage answers.
+
+        Raises:
+            ChatUnavailable, ChatMisconfigured: no model writes one.
+        """
+        return write_question(request, self.writer)
 
     def answer(
         self,

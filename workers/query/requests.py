@@ -13,6 +13,7 @@ MOST_FOR_EYES = 10
 """Up to so many hits are read by a person, whom copies of one text would crowd out; a longer list is worked through."""
 
 LONGEST_QUERY = 4_000
+LONGEST_PASSAGE = 20_000
 MOST_SEARCHES = 32
 MOST_FACETS = 16
 
@@ -95,6 +96,16 @@ class ExplainRequest(SearchRequest):
     """Why a document is, or is not, among the hits of a search."""
 
     doc_id: str = Field(pattern=r"^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$")
+
+
+class QuestionRequest(BaseModel):
+    """A passage that somebody wants a question for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    text: str = Field(min_length=1, max_length=LONGEST_PASSAGE)
+    title: str | None = Field(None, max_length=1_000)
+    heading: str | None = Field(None, max_length=1_000)
 
 
 class Message(BaseModel):

@@ -10,10 +10,18 @@ import redis
 import structlog
 from celery import Celery
 
-from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_SEARCH, TASK_SEARCH_BATCH
+from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH
 from workers.errors import WorkerError
 from workers.query.answer import Answering, Cancelled
-from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, ExplainRequest, SearchRequest, read
+from workers.query.requests import (
+    AnswerRequest,
+    BadRequest,
+    BatchRequest,
+    ExplainRequest,
+    QuestionRequest,
+    SearchRequest,
+    read,
+)
 
 log = structlog.get_logger()
 
@@ -60,6 +68,10 @@ def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix:
     @app.task(name=TASK_EXPLAIN, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
     def run_explain(request: Any) -> dict[str, Any]:
         return _answered(lambda: answering.explain(read(ExplainRequest, request)))
+
+    @app.task(name=TASK_QUESTION, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_question(request: Any) -> dict[str, Any]:
+        return _answered(lambda: answering.question(read(QuestionRequest, request)))
 
     @app.task(name=TASK_ANSWER, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
     def run_answer(request: Any, stream: Any = None) -> dict[str, Any]:
