@@ -60,10 +60,12 @@ chaos: $(VENV)/.installed  ## kill and break everything for a while, then check:
 bench-peers:  ## make the environment that peers are measured in (tests/bench/peers)
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
+	@test -x .venv-bench-unstructured/bin/python || $(PYTHON) -m venv .venv-bench-unstructured
+	@.venv-bench-unstructured/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-unstructured.txt
 
 lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --extra-index-url "" pyproject.toml -o requirements.lock
 
 clean:  ## remove the virtual environment and the data of the default folder's index
-	rm -rf $(VENV) .venv-bench .upwell
+	rm -rf $(VENV) .venv-bench .venv-bench-unstructured .upwell

@@ -241,7 +241,8 @@ class Screen:
 
 def title(name: str) -> str:
     """Return the name of a part as people say it."""
-    return NAMES.get(name, name)
+    kind, _, number = name.partition("-")
+    return f"{NAMES.get(kind, kind)} {number}".rstrip()
 
 
 def summary(picture: Picture) -> str:

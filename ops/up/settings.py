@@ -35,6 +35,15 @@ class UpSettings(Group):
     embeddings_concurrency: int | None = Field(
         None, ge=1, le=64, description="Embedding requests in flight; unset: 2 for the bundled model."
     )
+    index_workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Index workers to run; unset: one for every two processors, at most four.",
+    )
+    parser_children: int | None = Field(
+        None, ge=1, le=64, description="Parser processes per index worker; unset: its share of the processors."
+    )
     ledger_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL of the ledger; unset: a SQLite file in the data directory."
     )

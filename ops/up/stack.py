@@ -17,6 +17,8 @@ from ops.up.settings import UpSettings
 EMBEDDED_MODEL = "multilingual-e5-small-q4"
 WANTED_PORTS = {"api": 8080, "qdrant": 6333}
 
+MOST_INDEX_WORKERS = 4  # unless somebody asks for more: each takes about 150 MB
+
 PRODUCERS, WORKERS, STORES = 0, 1, 2  # stopped in this order
 
 
@@ -119,8 +121,12 @@ def _engines(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> Itera
 def _processes(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> list[Part]:
     # Celery turns TERM into its soft shutdown only when told to: unfinished messages go back to the queue at once.
     worker = env | {"REMAP_SIGTERM": "SIGQUIT"}
+    count = plan.settings.index_workers or max(1, min(MOST_INDEX_WORKERS, plan.cpus // 2))
+    children = plan.settings.parser_children or max(1, min(8, plan.cpus // count))
+    indexing = worker | {"UPWELL_PARSER_CHILDREN": str(children)}
+    names = ["index", *(f"index-{number}" for number in range(2, count + 1))]
     return [
-        Part("index", _upwell("worker", "index"), worker, WORKERS),
+        *(Part(name, _upwell("worker", "index"), indexing, WORKERS) for name in names),
         Part("api", _upwell("api"), env, PRODUCERS, ports["api"]),
         Part("watch", _upwell("watch", "--", *plan.roots), env, PRODUCERS),
         Part("query", _upwell("worker", "query"), worker, WORKERS),

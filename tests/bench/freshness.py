@@ -1,6 +1,9 @@
 """Stop-watch: drop a file into the folder of an idle stack; how long until it is found?
 
-    python -m tests.bench.freshness [N]
+    python -m tests.bench.freshness [N] [--backfill FILES]
+
+With --backfill the stack is not idle: that many Markdown files of about 10 kB are being indexed meanwhile, through an
+embedding endpoint that takes 120 ms a request.
 
 From the return of close() to the first search that has the file among its hits, polled without pause: once by lexical
 and once by semantic search.  Each poll costs a whole search, so the figures are upper bounds by about one search.
@@ -8,37 +11,61 @@ and once by semantic search.  Each poll costs a whole search, so the figures are
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from tests.bench import corpus
+from tests.bench.index import Endpoint
 from tests.support.stack import Stack
 
 WORDS = ("boiler", "kettle", "harbour", "lantern", "meadow", "quartz", "ribbon", "saddle", "timber", "velvet", "walnut")
 
 
 def main(args: list[str]) -> int:
-    """Run ``N`` drops (default 100) and print medians and 95th percentiles in seconds."""
-    drops = int(args[0]) if args else 100
-    with tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch:
+    """Drop ``N`` files one after the other and print medians and 95th percentiles in seconds."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.freshness")
+    parser.add_argument("drops", type=int, nargs="?", default=100)
+    parser.add_argument("--backfill", type=int, default=0, help="files that are being indexed meanwhile")
+    options = parser.parse_args(args)
+    with (
+        tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch,
+        ExitStack() as ends,
+    ):
         home = Path(scratch)
         docs = home / "docs"
         docs.mkdir()
         (docs / "first.md").write_text("# First\n\nSomething is here already.\n")
-        with Stack(home, docs) as stack:
-            stack.wait_converged(1, timeout=120)
-            lexical, semantic, search = [], [], []
-            for number in range(drops):
-                times = _drop(stack, docs, number)
-                lexical.append(times[0])
-                semantic.append(times[1])
-                search.append(times[2])
+        settings = _slow_endpoint(ends) if options.backfill else {}
+        stack = ends.enter_context(Stack(home, docs, **settings))
+        stack.wait_converged(1, timeout=120)
+        if options.backfill:
+            corpus.make(docs / "backfill", options.backfill)
+            stack.wait_for(lambda: stack.status()["documents"].get("ready", 0) > options.backfill // 100, 300)
+        times = []
+        for number in range(options.drops):
+            times.append(_drop(stack, docs, number))
+            if options.backfill:
+                time.sleep(1.0)
+            else:
                 stack.wait_converged()
-    for name, values in (("lexical", lexical), ("semantic", semantic), ("one search", search)):
-        print(f"{name:12} median {statistics.median(values):.3f} s   p95 {_percentile(values, 95):.3f} s   n={drops}")
+        told = stack.status()["documents"]
+    for name, values in zip(("lexical", "semantic", "one search"), zip(*times, strict=True), strict=True):
+        middle, high = statistics.median(values), _percentile(list(values), 95)
+        print(f"{name:12} median {middle:.3f} s   p95 {high:.3f} s   n={options.drops}")
+    if options.backfill:
+        print(f"the backfill at the end: {told.get('ready', 0):,} ready, {told.get('queued', 0):,} waiting")
     return 0
+
+
+def _slow_endpoint(ends: ExitStack) -> dict[str, str]:
+    endpoint = Endpoint(dimensions=384, latency_s=0.12)
+    ends.callback(endpoint.close)
+    return {"UPWELL_EMBEDDINGS_URL": endpoint.url, "UPWELL_EMBEDDINGS_MODEL": "bench"}
 
 
 def _drop(stack: Stack, docs: Path, number: int) -> tuple[float, float, float]:

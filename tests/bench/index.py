@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from tests.bench import corpus
 from tests.support.stack import ROOT, Stack, environment
 
 PEERS = ("langchain", "llamaindex", "haystack", "cocoindex")
+UNSTRUCTURED = "unstructured"  # runs only where it is named
 DIMENSIONS = 384
 
 
@@ -97,12 +98,14 @@ class Upwell:
 
     name = "upwell"
 
-    def __init__(self, home: Path, docs: Path, endpoint: str) -> None:
+    def __init__(self, home: Path, docs: Path, endpoint: str, workers: int | None = None) -> None:
         settings = {
             "UPWELL_EMBEDDINGS_URL": endpoint,
             "UPWELL_EMBEDDINGS_MODEL": "bench",
             "UPWELL_LOG_LEVEL": "warning",
         }
+        if workers is not None:
+            settings["UPWELL_INDEX_WORKERS"] = str(workers)
         self._docs = docs
         self._stack = Stack(home, docs, **settings)
         self._cpu_before = 0.0
@@ -124,6 +127,17 @@ class Upwell:
         """Stop, so that the next `sync` starts again."""
         self._stack.stop(30)
 
+    def killed(self, share: float) -> None:
+        """Start, and end everything with SIGKILL once this share of the files is ready: a power cut, nearly."""
+        self._stack.start(wait=False)
+        files = sum(1 for _ in self._docs.rglob("*.md"))
+        wait_until(lambda: self._ready() >= share * files, timeout=1_800, every=0.02)
+        assert self._stack.process is not None
+        for process in reversed(list(_family(self._stack.process.pid))):
+            with suppress(psutil.Error):
+                process.kill()
+        self._stack.process.wait()
+
     def points(self) -> int:
         url = self._stack.state["addresses"]["qdrant"]
         answer = httpx.post(f"{url}/collections/upwell/points/count", json={"exact": True}, timeout=60)
@@ -136,11 +150,13 @@ class Upwell:
         if self._stack.process is None or self._stack.process.poll() is not None:
             raise SystemExit(f"upwell ended:\n{self._stack.tail()}")
         files = sum(1 for _ in self._docs.rglob("*.md"))
+        return self._ready() == files and bool(self._stack.status()["converged"])
+
+    def _ready(self) -> int:
         try:
-            status = self._stack.status()
+            return int(self._stack.status()["documents"].get("ready", 0))
         except (httpx.HTTPError, OSError, KeyError, ValueError):
-            return False
-        return bool(status["converged"]) and status["documents"].get("ready", 0) == files
+            return 0
 
 
 class Peer:
@@ -281,10 +297,14 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
     corpus.make(docs, options.files, text=options.text)
     endpoint = Endpoint(dimensions=DIMENSIONS, latency_s=options.latency, tpm=options.tpm, rpm=options.rpm)
     runner: Any = (
-        Upwell(home, docs, endpoint.url) if name == "upwell" else Peer(name, home, docs, endpoint.url, options.python)
+        Upwell(home, docs, endpoint.url, options.workers)
+        if name == "upwell"
+        else Peer(name, home, docs, endpoint.url, _python_of(name, options.python))
     )
     rows = []
     try:
+        if options.kill is not None:
+            runner.killed(options.kill)
         for step, change in _steps(docs):
             if options.steps and step.split()[0] not in options.steps.split(","):
                 continue
@@ -319,8 +339,10 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each embedding request takes")
     parser.add_argument("--tpm", type=int, help="tokens a minute that the endpoint allows")
     parser.add_argument("--rpm", type=int, help="requests a minute that the endpoint allows")
-    parser.add_argument("--only", help="systems, comma separated: upwell, " + ", ".join(PEERS))
+    parser.add_argument("--only", help=f"systems, comma separated: upwell, {', '.join(PEERS)}, {UNSTRUCTURED}")
     parser.add_argument("--steps", help="first words of the steps to run, comma separated")
+    parser.add_argument("--workers", type=int, help="index workers of Upwell")
+    parser.add_argument("--kill", type=float, help="before the cold run, kill -9 everything at this share of the files")
     parser.add_argument("--text", type=Path, help="folder of text files to make the corpus from")
     parser.add_argument("--keep", type=Path, help="folder to work in, kept afterwards")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")
@@ -338,6 +360,11 @@ def _scratch(keep: Path | None) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------ small things
+
+
+def _python_of(name: str, python: Path) -> Path:
+    usual = python == ROOT / ".venv-bench" / "bin" / "python"
+    return ROOT / ".venv-bench-unstructured" / "bin" / "python" if name == UNSTRUCTURED and usual else python
 
 
 def free_port() -> int:

@@ -1,10 +1,13 @@
 """What the ledger costs with many documents: everything that asks it again and again, at growing numbers of rows.
 
     make bench ARGS="scale 1000000"
+    make bench ARGS="scale --model"
 
 A ledger is filled with rows as a finished index leaves them, and every question that some process asks in a loop or
 for each document is timed on it, best of several.  The last column extrapolates to ten million documents: a cost that
 did not grow stays, one that grew is taken to grow in proportion.
+
+With --model it measures nothing and multiplies what was measured (`Unit`, from README.md) by numbers of documents.
 """
 
 from __future__ import annotations
@@ -46,11 +49,54 @@ class Cost:
     at: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What one document of 10 kB costs, as README.md has it measured on the embedded stack."""
+
+    chunks: float = 16.7
+    tokens: float = 2_300.0
+    index_cpu_s: float = 0.05  # all processes of the stack, a first index with zero-cost embeddings
+    ledger_bytes: float = 580.0
+    commits: float = 3.0  # noticed in batches; claimed, committed, embedded
+    commit_ms: float = 1.3  # SQLite, durable, one at a time
+    scan_us: float = 12.0  # an unchanged file in a full scan
+    audit_us: float = 25.0  # its row; the points come on top
+    point_disk_bytes: float = 4_000.0  # one chunk in Qdrant: payload, BM25, vector
+    point_memory_bytes: float = 2_000.0  # one chunk's vector with its links, held in memory
+
+
+def model(unit: Unit) -> None:
+    """Print what different numbers of documents take."""
+    sizes = [10_000, 100_000, 1_000_000, TARGET]
+    day, gib = 86_400.0, 2.0**30
+    rows: list[tuple[str, Callable[[int], float], str]] = [
+        ("first index, at 1,000,000 tokens a minute", lambda n: n * unit.tokens / 1e6 / 1_440, "days"),
+        ("first index, one processor", lambda n: n * unit.index_cpu_s / day, "days"),
+        ("first index, one SQLite writer", lambda n: n * unit.commits * unit.commit_ms / 1000 / day, "days"),
+        ("Qdrant: vectors in memory", lambda n: n * unit.chunks * unit.point_memory_bytes / gib, "GiB"),
+        ("Qdrant: on disk", lambda n: n * unit.chunks * unit.point_disk_bytes / gib, "GiB"),
+        ("ledger on disk", lambda n: n * unit.ledger_bytes / gib, "GiB"),
+        ("full scan of unchanged files", lambda n: n * unit.scan_us / 1e6, "s"),
+        ("audit: reading the ledger", lambda n: n * unit.audit_us / 1e6, "s"),
+        ("hints on the broker, at most", lambda n: min(n, 5_000.0), ""),
+    ]
+    print(f"| | {' | '.join(f'{size:,}' for size in sizes)} | |")
+    print("|" + "---|" * (len(sizes) + 2))
+    for name, cost, what in rows:
+        print(f"| {name} | {' | '.join(f'{cost(size):,.4g}' for size in sizes)} | {what} |")
+
+
 def main(args: list[str]) -> int:
     """Fill, time, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale")
     parser.add_argument("documents", type=int, nargs="?", default=1_000_000)
+    parser.add_argument(
+        "--model", action="store_true", help="what ten million documents would take, from what is known"
+    )
     options = parser.parse_args(args)
+    if options.model:
+        model(Unit())
+        return 0
     sizes = [size for size in (options.documents // 100, options.documents // 10, options.documents) if size]
     costs: dict[str, Cost] = {}
     disk = 0.0

@@ -289,7 +289,8 @@ class Endpoint:
                     return _json(422, {"error": {"message": str(exc)}})
                 return _json(200, asdict(self.behaviour))
             case ("GET", "/health" | "/v1/models"):
-                return _json(200, {"object": "list", "data": [], "status": "ok"})
+                models = [{"id": "bench", "object": "model", "created": 0, "owned_by": "tests"}]
+                return _json(200, {"object": "list", "data": models, "status": "ok"})
             case _:
                 return _json(404, {"error": {"message": f"there is no {method} {path}"}})
 

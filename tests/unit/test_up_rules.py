@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_everything_embedded_is_told_to_the_children(tmp_path: Path) -> None:
     assert env["UPWELL_DATA_DIR"] == str(tmp_path)
     assert env["REMAP_SIGTERM"] == "SIGQUIT"
     assert env["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked", "workers", "children"),
+    [(1, {}, 1, "1"), (2, {}, 1, "2"), (4, {}, 2, "2"), (64, {}, 4, "8"), (2, {"index_workers": 4}, 4, "1")],
+)
+def test_index_workers_and_their_parsers_are_as_many_as_the_machine_can_use(
+    tmp_path: Path, cpus: int, asked: dict[str, int], workers: int, children: str
+) -> None:
+    chosen = replace(plan(tmp_path, **asked), cpus=cpus)
+
+    found = parts_by_name(chosen, PORTS)
+
+    indexing = [name for name in found if name.startswith("index")]
+    assert indexing == ["index", "index-2", "index-3", "index-4"][:workers]
+    assert {found[name].env["UPWELL_PARSER_CHILDREN"] for name in indexing} == {children}
 
 
 def test_a_real_server_replaces_its_embedded_part_and_no_other(tmp_path: Path) -> None:
