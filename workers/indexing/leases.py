@@ -56,8 +56,7 @@ class Leases:
         renew_s = self._ledger.lease_s / RENEWALS_PER_LEASE
         beat_s = min(BEAT_S, renew_s)
         since_renewal = 0.0
-        while not self._stop.wait(beat_s):
-            since_renewal += beat_s
+        while True:  # the first beat at once: whoever looks right after the start sees who is there
             try:
                 self._beat()
                 if since_renewal >= renew_s:
@@ -68,6 +67,9 @@ class Leases:
                         self._ledger.renew(held)
             except SQLAlchemyError as exc:  # the ledger is busy or away: the next beat tries again
                 log.warning("lease.not_renewed", error=type(exc).__name__)
+            if self._stop.wait(beat_s):
+                return
+            since_renewal += beat_s
 
 
 class Tally:
