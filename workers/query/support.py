@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from workers.adapters.bm25 import query_vector
+from workers.query.figures import digits, figures
 from workers.query.sentences import Span, sentences
 
 ENOUGH = 0.6
@@ -30,15 +31,7 @@ WINDOW = 3
 COMPARED = 6
 """Sentences of one passage whose meaning is compared with a statement: each costs the embedding endpoint."""
 
-_FIGURE = re.compile(r"\d+(?:[.,'’ \u202f]\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’]t\b)?")
-_COUNTING = (
-    "zero one two three four five six seven eight nine ten eleven twelve",
-    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
-    "zéro un deux trois quatre cinq six sept huit neuf dix onze douze",
-    "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce",
-)
-_NUMERALS = {word: str(value) for words in _COUNTING for value, word in enumerate(words.split())}
 _DENYING = (
     "not no never none neither nor without cannot nobody nothing nicht kein keine keinen keinem keiner nie niemals ohne"
     " weder pas jamais sans aucun aucune ni nunca sin ningún ninguna jamás tampoco"
@@ -134,16 +127,6 @@ def together(statement: str, found: Sequence[Evidence]) -> float:
     if not digits(statement) <= numbers:
         return 0.0
     return len(frozenset[int]().union(*(each.words for each in found)) & wanted) / len(wanted)
-
-
-def digits(text: str) -> frozenset[str]:
-    """Return the numbers of ``text`` without separators: 1,000 and 1.000 and 1000 are one."""
-    return frozenset("".join(filter(str.isdigit, match)) for match in _FIGURE.findall(text))
-
-
-def figures(text: str) -> frozenset[str]:
-    """Return the numbers that ``text`` can vouch for: its digits, and its small numerals (seven is 7)."""
-    return digits(text) | {_NUMERALS[word] for word in _lower_words(text) if word in _NUMERALS}
 
 
 def denies(text: str) -> bool:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from workers.query.figures import digits
 from workers.query.prompt import CONFLICT, MISSING, NO_ANSWER
 from workers.query.search import Hit
 from workers.query.sentences import Span
-from workers.query.support import CONTRIBUTES, ENOUGH, PLAIN, Evidence, Source, digits, together
+from workers.query.support import CONTRIBUTES, ENOUGH, PLAIN, Evidence, Source, together
 
 Near = Callable[[str, str], bool]
 """Tells whether two texts mean the same, where words cannot tell: other words, another language."""
