@@ -91,6 +91,7 @@ AGREEMENTS = [
         "In Germany the share is 0.72 % of all people.",
         "In Belgium the share is 3.7 % of all people.",
     ),
+    ("How many died?", "SARS-CoV caused 774 deaths worldwide.", "MERS-CoV has caused 858 deaths worldwide."),
     ("When does the office open?", "The office in Bern opens at 8.", "The office in Basel opens at 9."),
     ("How many were cured?", "Of the patients on Alfazin 12 were cured.", "Of the patients on Betazin 31 were cured."),
     ("Wann öffnet das Büro?", "Das Büro öffnet im Sommer um 8 Uhr.", "Das Büro öffnet im Winter um 9 Uhr."),

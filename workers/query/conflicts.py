@@ -66,9 +66,10 @@ def _read(text: str) -> _Said:
 
 
 def _names(text: str) -> frozenset[str]:
-    """Return the words with a capital, but for the first; where every noun has one, the nouns."""
-    bare = without_values(text)
-    return frozenset(word.rstrip(".").casefold() for word in _WORD.findall(bare)[1:] if word[:1].isupper())
+    """Return the words with a capital; the first only if it has another inside (MERS-CoV).  In German: the nouns."""
+    first, *others = _WORD.findall(without_values(text)) or [""]
+    names = others if first[1:] == first[1:].lower() else [first, *others]
+    return frozenset(word.rstrip(".").casefold() for word in names if word[:1].isupper())
 
 
 def _named_otherwise(question: str, one: str, other: str) -> bool:
