@@ -119,6 +119,62 @@ def test_a_question_is_answered_with_a_citation(page):
     assert "house.md" in page.inner_text("#citations")
 
 
+def votes(stack: Stack) -> list[tuple[str, str, str, str | None]]:
+    found = stack.client.get("/v1/feedback").json()["feedback"]
+    return [(each["kind"], each["vote"], each["query"], each["path"] or each["answer"]) for each in found]
+
+
+def pressed(group) -> list[str]:
+    return [button.get_attribute("aria-label") for button in group.locator("button[aria-pressed=true]").all()]
+
+
+def test_a_hit_is_judged_with_a_thumb_which_can_be_changed_and_taken_back(page, stack):
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    group = page.get_by_role("group", name="Is this hit in house.md helpful?")
+    group.get_by_role("button", name="Helpful", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(group.get_by_role("status")).to_have_text("Thank you.")
+    assert pressed(group) == ["Helpful"]
+    assert votes(stack) == [("hit", "up", "boiler code", "house.md")]
+
+    group.get_by_role("button", name="Not helpful").click()
+    expect(group.locator("button[aria-pressed=true]")).to_have_attribute("aria-label", "Not helpful")
+    assert votes(stack) == [("hit", "down", "boiler code", "house.md")]
+
+    group.get_by_role("button", name="Not helpful").click()
+    expect(group.get_by_role("status")).to_have_text("Taken back.")
+    assert (pressed(group), votes(stack)) == ([], [])
+
+
+def test_an_answer_is_judged_with_a_thumb(page, stack):
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    group = page.get_by_role("group", name="Is this answer helpful?")
+    group.get_by_role("button", name="Not helpful").click()
+    expect(group.get_by_role("status")).to_have_text("Thank you.")
+
+    [kept] = stack.client.get("/v1/feedback").json()["feedback"]
+    assert (kept["kind"], kept["vote"], kept["answer"]) == ("answer", "down", "The boiler code is 4711. [1]")
+    assert kept["query_id"] is not None
+    assert stack.client.delete(f"/v1/feedback/{kept['id']}").status_code == 200
+
+
+def test_a_vote_that_was_not_kept_is_told_and_not_shown_as_given(stack, browser):
+    page = browser.new_page()  # of its own: the browser notes the refusal as an error of the page
+    fault = {"error": {"code": "ledger_away", "message": "The ledger does not answer.", "next": "Try again."}}
+    page.route("**/v1/feedback", lambda route: route.fulfill(status=503, json=fault))
+    page.goto(stack.state["addresses"]["api"])
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    group = page.get_by_role("group", name="Is this hit in house.md helpful?")
+    group.get_by_role("button", name="Helpful", exact=True).click()
+
+    expect(group.get_by_role("status")).to_have_text("Not kept. The ledger does not answer. Try again.")
+    assert pressed(group) == []
+    page.close()
+
+
 def test_markup_in_names_titles_and_texts_stays_text(page):
     page.fill("#query", "parrot")
     page.click("button[value=search]")
