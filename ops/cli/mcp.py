@@ -17,6 +17,7 @@ from ops.cli.errors import CliError
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
+    from starlette.types import ASGIApp
 
 MOST_HITS = 20
 LONGEST_TEXT = 200_000
@@ -27,18 +28,45 @@ INSTRUCTIONS = (
 
 
 def mcp(
-    http: bool = typer.Option(False, "--http", help="Serve streamable HTTP on loopback instead of standard input."),
-    port: int = typer.Option(8765, min=1, max=65535, help="Port for --http; the address is http://127.0.0.1:PORT/mcp."),
+    http: bool = typer.Option(False, "--http", help="Serve streamable HTTP instead of standard input and output."),
+    host: str = typer.Option("127.0.0.1", help="Address for --http; another than loopback needs UPWELL_API_KEY."),
+    port: int = typer.Option(8765, min=1, max=65535, help="Port for --http; the address is http://HOST:PORT/mcp."),
 ) -> None:
     """Offer search and fetch to assistants over MCP, on standard input and output.
+
+    Over HTTP, whoever asks must send UPWELL_API_KEY as a bearer key, where one is set.
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY.  Needs the extra: pip install 'upwell[mcp]'.
     """
     server = make_server(find_api())
-    if http:
-        server.run("streamable-http", host="127.0.0.1", port=port)
-    else:
+    if not http:
         server.run("stdio")
+        return
+    from ops.cli.mcp_http import serve
+    from ops.cli.settings import ClientSettings
+
+    key = ClientSettings().api_key
+    secret = key.get_secret_value() if key else None
+    serve(http_app(server, secret), host, port, locked=secret is not None)
+
+
+def http_app(server: MCPServer[Any], key: str | None) -> ASGIApp:
+    """Return the server as an application that lets in who has the key.
+
+    Without a key it answers only to the names of this machine itself, so that no web page can reach it through a
+    name that its owner turned to 127.0.0.1 (DNS rebinding).
+    """
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    from ops.cli.mcp_http import LOOPBACK, locked
+
+    security = TransportSecuritySettings(
+        enable_dns_rebinding_protection=key is None,
+        allowed_hosts=[f"{name}{port}" for name in LOOPBACK for port in ("", ":*")],
+        allowed_origins=[f"http://{name}{port}" for name in LOOPBACK for port in ("", ":*")],
+    )
+    app = server.streamable_http_app(transport_security=security)
+    return app if key is None else locked(app, key)
 
 
 def make_server(api: Api) -> MCPServer[Any]:

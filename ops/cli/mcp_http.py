@@ -1,0 +1,78 @@
+"""Serves the MCP server over HTTP: who may come in, where it listens, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import socket
+from typing import TYPE_CHECKING
+
+from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, CliError
+from ops.cli.output import remark
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+NO_KEY = {"error": {"code": "unauthorized", "message": "This needs a key.", "next": "Send Authorization: Bearer KEY."}}
+
+
+def locked(app: ASGIApp, key: str) -> ASGIApp:
+    """Return ``app`` behind a bearer key; a wrong one and none look alike from outside."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _has(scope, key):
+            await app(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(NO_KEY).encode()})
+
+    return guarded
+
+
+def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        CliError: it would be open to the network without a key, or cannot listen there.
+    """
+    import uvicorn
+
+    if not locked and not _is_loopback(host):
+        raise CliError(
+            f"The MCP server would listen on {host} for everybody. Set UPWELL_API_KEY, or listen on loopback"
+            " (--host 127.0.0.1).",
+            exit_code=EXIT_MISCONFIGURED,
+        )
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)  # what is said next is true: who comes before the server is ready waits in line
+    except OSError as exc:
+        raise CliError(
+            f"Port {port} on {host} cannot be used ({exc.strerror}). Choose another: --port N", exit_code=EXIT_TAKEN
+        ) from exc
+    shown = f"[{host}]" if ":" in host else host
+    remark(f"upwell: MCP at http://{shown}:{port}/mcp{' (bearer key: UPWELL_API_KEY)' if locked else ''}")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _has(scope: Scope, key: str) -> bool:
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, sent = given.partition(b" ")
+    return bool(scheme.lower() == b"bearer" and hmac.compare_digest(sent, key.encode()))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
