@@ -100,8 +100,7 @@ class Layers:
         return {
             "raw": lambda: self._asked_raw(body),
             "client": lambda: self._client.query_points(
-                COLLECTION, **{name: getattr(query, name) for name in query.model_fields_set - {"filter"}},
-                query_filter=query.filter,
+                COLLECTION, query.query, query.using, query.prefetch, query.filter, limit=LIMIT, with_payload=True
             ),
             "find": lambda: self._index.find(
                 words, asked.meaning, limit=30, filters=request.wanted, unrelated=asked.unrelated

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import qdrant_edge as q
 
 from ops.embedded.qdrant import schema, updates
-from ops.embedded.qdrant.errors import BadRequest, NotFound, engine
+from ops.embedded.qdrant.errors import ApiError, BadRequest, NotFound, engine
 from ops.embedded.qdrant.fields import Fields, malformed, point_id, point_ids
 from ops.embedded.qdrant.filters import read_filter
 from ops.embedded.qdrant.queries import QueryReader, read_order_by, read_with_payload, read_with_vector
@@ -29,6 +30,9 @@ class Collection:
         self._spaces = schema.read_creation(request).spaces
         self.changes = 0
         self.touched_at = time.monotonic()
+        self.written = 0
+        """Bytes of all requests that wrote; counted by who reads requests."""
+        self._meanwhile: list[Any] | None = None
 
     @classmethod
     def create(cls, directory: Path, request: Mapping[str, Any]) -> Collection:
@@ -54,11 +58,34 @@ class Collection:
         self._shard.flush()
         self._shard.close()
 
-    def tidy(self) -> None:
-        """Merge what many small writes and deletes have left behind.  The engine answers nobody meanwhile."""
-        self.changes = 0
-        self._shard.optimize()
+    def flush(self) -> None:
+        """Write everything to disk.  The engine answers nobody meanwhile."""
         self._shard.flush()
+
+    def remember_writes(self, *, wanted: bool) -> None:
+        """Begin, or cease, to remember every write from now on."""
+        self._meanwhile = [] if wanted else None
+
+    def change_over(self, old: Path, new: Path) -> None:
+        """Go on with the shard in ``new``, or with ``old`` as before when it is no good.  Nobody is answered meanwhile.
+
+        Raises:
+            ApiError: the new shard is no good.
+        """
+        meanwhile, self._meanwhile = self._meanwhile or [], None
+        self._shard.close()  # before the other is loaded: both at once need twice the memory
+        try:
+            with engine():
+                self._shard = q.EdgeShard.load(str(new))
+            for operation in meanwhile:
+                with suppress(ApiError), engine():  # what was refused the first time is refused again
+                    self._shard.update(operation)
+            with engine():
+                self._shard.flush()
+        except ApiError:
+            with engine():
+                self._shard = q.EdgeShard.load(str(old))
+            raise
 
     # ------------------------------------------------------------------------------------------------ itself
 
@@ -111,6 +138,8 @@ class Collection:
     def _update(self, operation: Any) -> None:
         self.changes += 1
         self.touched_at = time.monotonic()
+        if self._meanwhile is not None:
+            self._meanwhile.append(operation)
         self._shard.update(operation)
 
     # ------------------------------------------------------------------------------------------------ reading

@@ -58,6 +58,8 @@ class Api:
 
     async def answer(self, request: Request) -> Reply:
         """Answer; every answer is JSON in Qdrant's envelope."""
+        if not _only_reads(request):
+            await self._store.may_write()
         started = time.perf_counter()
         try:
             result = self._route(request)
@@ -115,6 +117,7 @@ class Api:
         collection = self._store.collection(name)
         if read := _READS.get((method, rest)):
             return read(collection, _body(request))
+        collection.written += len(request.body)
         if kind := _WRITES.get((method, rest)):
             collection.write(kind, _body(request))
             return self._done()
@@ -156,6 +159,13 @@ def too_large(limit: int) -> Reply:
     """Return the answer to a body over the limit."""
     text = f"Payload error: JSON payload is larger than allowed (limit: {limit} bytes)."
     return Reply(413, to_json({"status": {"error": text}, "time": 0.0}))
+
+
+def _only_reads(request: Request) -> bool:
+    if request.method == "GET":
+        return True
+    found = _COLLECTION.match(request.path.rstrip("/"))
+    return found is not None and (request.method, found[2]) in _READS
 
 
 def _body(request: Request) -> Any:

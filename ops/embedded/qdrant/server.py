@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     async def tidy() -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            store.tidy()
+            await store.tidy()
 
     try:
         Service(Application(Api(store).answer, too_large, MAX_BODY), sock, background=tidy).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -13,13 +14,20 @@ from typing import Any
 from uuid import uuid4
 
 from ops.embedded.qdrant.collection import Collection
-from ops.embedded.qdrant.errors import BadRequest, Conflict, NotFound
+from ops.embedded.qdrant.errors import ApiError, BadRequest, Conflict, NotFound
 from ops.embedded.qdrant.fields import Fields, malformed
+from ops.embedded.qdrant.rewrite import copy_shard, files, left_behind, rewritten, size_of, write_out
 
 CONTENTS = "collections.json"
 TIDY_AFTER = 500  # changes
 TIDY_IDLE_S = 5.0
 SIZE_AGE_S = 10.0
+
+LEFT_BEHIND = 0.3
+FEWEST = 1_000
+MOST_MEANWHILE = 16 << 20
+"""A shard is rewritten when this share of its places has no point any more, and it has so many points at least.  When
+so many bytes are written meanwhile, it is given up until things are quiet: writing them again would hold readers up."""
 
 
 class DirectoryTaken(Exception):
@@ -42,6 +50,8 @@ class Store:
         self._open: dict[str, Collection] = {}
         self._size = 0
         self._sized_at = -SIZE_AGE_S
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._forget_strays()
         for name, entry in self._contents["collections"].items():
             self._open[name] = Collection.open(self._shards / entry["shard"], entry["request"])
@@ -155,20 +165,67 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ house
 
-    def tidy(self) -> None:
-        """Tidy one collection that many writes have changed and nobody has written to for a while."""
-        for collection in self._open.values():
+    async def may_write(self) -> None:
+        """Return when writes are let in: not while a shard is being copied."""
+        while not self._writable.is_set():
+            await self._writable.wait()
+
+    async def tidy(self) -> None:
+        """Flush one collection that many writes have changed and nobody writes to now; rewrite it if it needs that."""
+        for name, collection in self._open.items():
             idle = time.monotonic() - collection.touched_at
             if collection.changes >= TIDY_AFTER and idle >= TIDY_IDLE_S:
-                collection.tidy()
+                collection.changes = 0
+                await self._tidy(name, collection)
                 return
+
+    async def _tidy(self, name: str, collection: Collection) -> None:
+        directory = self._directory_of(name)
+        await asyncio.to_thread(write_out, directory)
+        if self._open.get(name) is not collection:
+            return
+        collection.flush()
+        points = collection.points()
+        if points >= FEWEST and left_behind(directory, points) > LEFT_BEHIND:
+            await self._rewrite(name, collection)
+
+    async def _rewrite(self, name: str, collection: Collection) -> None:
+        shard = uuid4().hex
+        old, new = self._directory_of(name), self._shards / shard
+        written = collection.written
+
+        def given_up() -> bool:
+            return self._open.get(name) is not collection or collection.written - written > MOST_MEANWHILE
+
+        try:
+            self._writable.clear()
+            try:
+                await asyncio.to_thread(copy_shard, old, new)
+                collection.remember_writes(wanted=True)
+            finally:
+                self._writable.set()
+            if await rewritten(new, given_up=given_up) and not given_up():
+                await asyncio.to_thread(write_out, old)
+                if not given_up():
+                    collection.change_over(old, new)
+                    self._contents["collections"][name]["shard"] = shard
+                    self._write()
+                    new = old  # what nobody needs any more
+        except (OSError, ApiError) as exc:
+            print(f"qdrant: a shard was not rewritten: {exc}", file=sys.stderr)
+        finally:
+            collection.remember_writes(wanted=False)
+            await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
+
+    def _directory_of(self, name: str) -> Path:
+        return self._shards / str(self._contents["collections"][name]["shard"])
 
     def fullness(self) -> dict[str, int]:
         """Return how many points and bytes there are; the bytes, a stat for each file, are up to ten seconds old."""
         now = time.monotonic()
         if now - self._sized_at > SIZE_AGE_S:
             self._sized_at = now
-            self._size = sum(file.stat().st_size for file in self._shards.rglob("*") if file.is_file())
+            self._size = sum(size_of(file) for file in files(self._shards))
         return {"points": sum(collection.points() for collection in self._open.values()), "bytes": self._size}
 
     def close(self) -> None:
