@@ -18,7 +18,9 @@ from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured
 from workers.indexing.ports import Point
+from workers.query import search as searching
 from workers.query.filters import AnyOf, Not, matches, read_filter
+from workers.query.requests import SearchRequest
 
 TYPES = {"kind": "keyword", "year": "integer", "price": "float", "draft": "bool", "date": "datetime", "tags": "keyword"}
 WORDS = ["decree", "law", "2015", "true", "a b", "é"]
@@ -233,3 +235,22 @@ def test_the_fused_score_is_what_both_lists_make_together(client, collection, se
         )
         assert one.score == pytest.approx(together, abs=1e-5)
     assert "dense" not in next(one for one in found if one.content == "boiler").lists
+
+
+class Far:
+    """An embedder whose model calls everything below 0.99 unrelated."""
+
+    def queries(self, texts):
+        return [np.array([0.0, 1.0], dtype=np.float32) for _ in texts]
+
+    def unrelated(self):
+        return 0.99
+
+
+def test_a_question_far_from_every_chunk_finds_the_nearest_first(client, collection, search):
+    """In another language than the documents, all cosines lie where those of unrelated texts lie in one language."""
+    put(client, collection, [{"embedded": True, "content": f"{n} words"} for n in range(150)], ["word"] * 150)
+
+    result = searching.search(SearchRequest(query="word", limit=3), index=search, embedder=Far())
+
+    assert [hit.found.id for hit in result.hits] == [point_id(149), point_id(148), point_id(147)]

@@ -290,8 +290,8 @@ def _fused(
 def _sum(unrelated: float) -> m.FormulaQuery:
     """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
 
-    dense: how far the cosine is above that of unrelated texts, in units of the room there; a point that is not in that
-    list counts as unrelated.  BM25: x / (x + 16).  Constants in ADR 0025.
+    dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
+    is not in that list has that.  BM25: x / (x + 16).  Constants in ADR 0025.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
     dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])

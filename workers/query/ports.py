@@ -37,7 +37,7 @@ class SearchIndex(Protocol):
         """Return the best points, best first, ties by id.
 
         With both vectors their two lists are fused; a point without a dense vector is found by its words alone.
-        ``unrelated`` is the cosine of texts that have nothing to do with each other under this model (None: not known).
+        ``unrelated`` is the cosine that counts as nothing for this query (None: not known).
 
         Raises:
             VectorRefused: the dense vector does not fit the collection.

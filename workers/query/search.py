@@ -134,22 +134,36 @@ def ask(requests: Sequence[SearchRequest], index: SearchIndex, embedder: Embedde
     terms = [Terms(request.query, languages) for request in requests]
     wanted = [request.query for request in requests if request.mode != "lexical"]
     vectors: dict[str, Vector] = {}
-    degraded, unrelated = None, None
+    degraded, unrelated = None, dict[str, float]()
     if wanted:
         if not index.has_vectors():
             degraded = NO_VECTORS
         else:
             try:
                 vectors = dict(zip(wanted, embedder.queries(wanted), strict=True))
-                unrelated = embedder.unrelated()
+                unrelated = _unrelated(vectors, index, embedder)
             except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
                 degraded = str(exc)
     return [
         Asked(words, None)
         if request.mode == "lexical"
-        else Asked(words, vectors.get(request.query), degraded, unrelated)
+        else Asked(words, vectors.get(request.query), degraded, unrelated.get(request.query))
         for request, words in zip(requests, terms, strict=True)
     ]
+
+
+def _unrelated(vectors: Mapping[str, Vector], index: SearchIndex, embedder: Embedder) -> dict[str, float]:
+    """Return, for each query, the cosine that counts as nothing; empty while the model's band is not known.
+
+    That is where the model's band begins, or the query's mean cosine with the index where that is lower: a question in
+    another language than the documents is far from all of them, and those in the list are still nearer than the rest.
+    """
+    band = embedder.unrelated()
+    if band is None:
+        return {}
+    background = index.background()
+    means = {text: background.nearness(vector) for text, vector in vectors.items()}
+    return {text: band if mean is None else min(band, mean) for text, mean in means.items()}
 
 
 def _searched(

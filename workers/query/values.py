@@ -71,3 +71,9 @@ class Background:
 
     points: int
     vectors: Vector  # (sample, dimensions)
+
+    def nearness(self, meaning: Vector) -> float | None:
+        """Return the mean cosine of a text with what is stored; None when nothing says it."""
+        if not len(self.vectors) or self.vectors.shape[1] != len(meaning):
+            return None
+        return float((self.vectors @ meaning).mean())
