@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import openai
@@ -69,7 +68,8 @@ def main(words: Sequence[str]) -> int:
     options = _options(words)
     options.work.mkdir(parents=True, exist_ok=True)
     collections = [each for name in options.collections for each in beir.read(name, options.documents)]
-    wanted = options.systems.split(",")
+    collections = [each for each in collections if not options.only or each.name in options.only]
+    wanted = [name for name in options.systems.split(",") if name]
     results: dict[str, dict[str, list[float | None]]] = {}
     with _endpoint(options.vectors, options.endpoint) as endpoint:
         if options.fill:
@@ -86,10 +86,13 @@ def main(words: Sequence[str]) -> int:
             if modes:
                 warm(collection, endpoint)
                 found |= _upwell(modes, collection, folder, endpoint)
-            for name in wanted:
+            if options.keep:
+                _keep(options.keep, collection, found)
+                kept = {name: _kept(options.keep, collection, name) for name in (*MODES, *PEERS) if name not in wanted}
+                found |= {name: _read_kept(file) for name, file in kept.items() if file.exists()}
+            for name in filter(found.__contains__, (*MODES, *PEERS)):
                 for title, scores in _scores(collection, found[name]).items():
                     results.setdefault(title, {})[name] = scores
-            _keep(options.keep, collection, found)
             _table({title: of for title, of in results.items() if title.startswith(tuple(collection.groups))})
     print()
     _table(results)
@@ -144,36 +147,50 @@ def _read(hits: Sequence[Hit]) -> Iterator[Hit]:
 
 
 def _table(results: Mapping[str, Mapping[str, Sequence[float | None]]]) -> None:
-    if not results:
-        return
-    names = list(next(iter(results.values())))
-    peers = [name for name in names if name != "upwell"]
+    names = [name for name in (*MODES, *PEERS) if any(name in scores for scores in results.values())]
     print(f"{'':<36} {'questions':>9} " + " ".join(f"{name:>10}" for name in names) + "  against the best other")
     for title, scores in results.items():
-        means = {name: mean(scores[name]) or 0.0 for name in names}
-        form = "10.0f" if title.endswith("characters in 5") else "10.4f"
-        line = f"{title:<36} {len(scores[names[0]]):9} " + " ".join(f"{means[name]:{form}}" for name in names)
-        if "upwell" in names and peers and not title.endswith("characters in 5"):
-            best = max(peers, key=means.__getitem__)
-            against = compare(scores["upwell"], scores[best], samples=4000)
-            line += f"  {against.difference:+.4f} (p {against.p:.3f}) {best}"
-        print(line)
+        means = {name: mean(values) or 0.0 for name, values in scores.items()}
+        digits = 0 if title.endswith("characters in 5") else 4
+        shown = (f"{means[name]:10.{digits}f}" if name in means else f"{'–':>10}" for name in names)
+        print(
+            f"{title:<36} {len(next(iter(scores.values()))):9}",
+            *shown,
+            _against_the_best(scores, means) if digits else "",
+        )
     sys.stdout.flush()
 
 
-def _keep(folder: Path | None, collection: Collection, found: Mapping[str, Answers]) -> None:
-    """Write who found what for every question, for whoever wants to know why."""
-    if folder is None:
-        return
+def _against_the_best(scores: Mapping[str, Sequence[float | None]], means: Mapping[str, float]) -> str:
+    others = [name for name in scores if name != "upwell"]
+    if "upwell" not in scores or not others:
+        return ""
+    best = max(others, key=means.__getitem__)
+    found = compare(scores["upwell"], scores[best], samples=4000)
+    return f" {found.difference:+.4f} (p {found.p:.3f}) {best}"
+
+
+def _keep(folder: Path, collection: Collection, found: Mapping[str, Answers]) -> None:
+    """Write what each system found, for the next table and for whoever wants to know why."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{collection.name}.jsonl").open("w", encoding="utf-8") as out:
-        for group, questions in collection.groups.items():
-            for one in questions:
-                row: dict[str, Any] = {"group": group, "key": one.key, "query": one.text, "grades": dict(one.grades)}
-                for name, each in found.items():
-                    documents = list(dict.fromkeys(hit.document for hit in each.deep[one.key]))
-                    row[name] = {"ndcg": _ndcg(each.deep[one.key], one), "documents": documents[:10]}
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for name, each in found.items():
+        kept = {
+            "deep": {key: [hit.document for hit in hits] for key, hits in each.deep.items()},
+            "first": {key: [[hit.document, hit.content] for hit in hits] for key, hits in each.first.items()},
+        }
+        _kept(folder, collection, name).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+
+
+def _kept(folder: Path, collection: Collection, name: str) -> Path:
+    return folder / f"{collection.name}.{len(collection.files)}.{name}.json"
+
+
+def _read_kept(file: Path) -> Answers:
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    return Answers(
+        {key: [Hit(document, "") for document in documents] for key, documents in kept["deep"].items()},
+        {key: [Hit(document, content) for document, content in hits] for key, hits in kept["first"].items()},
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- systems
@@ -273,6 +290,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("collections", nargs="+", help=f"names below {beir.DATA}")
     parser.add_argument("--systems", default=",".join([*MODES, *PEERS]), help="comma separated (default: %(default)s)")
+    parser.add_argument("--only", nargs="*", help="only these parts, e.g. xquad-en")
     parser.add_argument("--documents", type=int, help="only the first so many documents (of each language)")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")
     parser.add_argument("--vectors", type=Path, default=VECTORS, help="where vectors are remembered")
@@ -281,7 +299,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "upwell-compare", help="for the files"
     )
     parser.add_argument("--fill", action="store_true", help="only compute the vectors that Upwell will ask for")
-    parser.add_argument("--keep", type=Path, help="folder for one line a question: who found what")
+    parser.add_argument("--keep", type=Path, help="folder for what was found; systems that do not run are read from it")
     return parser.parse_args(words)
 
 

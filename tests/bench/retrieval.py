@@ -39,6 +39,8 @@ UNRELATED = 0.79
 
 Scores = Mapping[int, float]
 Ranked = Sequence[tuple[int, float]]
+Fusion = Callable[[Ranked, Ranked, float], Scores]
+"""Of the dense list, the BM25 list, and the cosine that counts as nothing for the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +125,10 @@ def _best(scores: Scores) -> Ranked:
 # ------------------------------------------------------------------------------------------------------------ fusions
 
 
-def rrf(k: float, dense_weight: float = 1.0) -> Callable[[Ranked, Ranked], Scores]:
+def rrf(k: float, dense_weight: float = 1.0) -> Fusion:
     """Return reciprocal rank fusion; Qdrant's default k is 2, the paper's 60 is 61 there."""
 
-    def fuse(dense: Ranked, words: Ranked) -> Scores:
+    def fuse(dense: Ranked, words: Ranked, _: float) -> Scores:
         scores: dict[int, float] = defaultdict(float)
         for ranked, weight in ((dense, dense_weight), (words, 1.0)):
             for rank, (number, _) in enumerate(ranked):
@@ -136,7 +138,7 @@ def rrf(k: float, dense_weight: float = 1.0) -> Callable[[Ranked, Ranked], Score
     return fuse
 
 
-def dbsf(dense: Ranked, words: Ranked) -> Scores:
+def dbsf(dense: Ranked, words: Ranked, _: float) -> Scores:
     """Distribution-based score fusion: each list's scores between its mean minus and plus three deviations."""
     scores: dict[int, float] = defaultdict(float)
     for ranked in (dense, words):
@@ -149,23 +151,23 @@ def dbsf(dense: Ranked, words: Ranked) -> Scores:
     return scores
 
 
-def summed(dense_weight: float = 1.2, half: float = 16.0) -> Callable[[Ranked, Ranked], Scores]:
+def summed(dense_weight: float = 1.2, half: float = 16.0, power: float = 1.5) -> Fusion:
     """Return the fusion of `workers.adapters.qdrant_search`."""
 
-    def fuse(dense: Ranked, words: Ranked) -> Scores:
+    def fuse(dense: Ranked, words: Ranked, nothing: float) -> Scores:
         scores: dict[int, float] = defaultdict(float)
         for number, score in dense:
-            scores[number] += dense_weight / (1 - UNRELATED) * (score - UNRELATED)
+            scores[number] += dense_weight / (1 - nothing) * (score - nothing)
         for number, score in words:
-            scores[number] += score / (score + half)
+            scores[number] += score**power / (score**power + half**power)
         return scores
 
     return fuse
 
 
-FUSIONS: dict[str, Callable[[Ranked, Ranked], Scores]] = {
-    "dense": lambda dense, _: dict(dense),
-    "bm25": lambda _, words: dict(words),
+FUSIONS: dict[str, Fusion] = {
+    "dense": lambda dense, *_: dict(dense),
+    "bm25": lambda _, words, __: dict(words),
     "rrf k=2": rrf(2),
     "rrf k=10, dense 2:1": rrf(10, 2),
     "rrf k=61": rrf(61),
@@ -173,6 +175,7 @@ FUSIONS: dict[str, Callable[[Ranked, Ranked], Scores]] = {
     "sum": summed(),
     "sum, dense 0.8": summed(0.8),
     "sum, dense 1.7": summed(1.7),
+    "sum, power 1": summed(power=1.0),
     "sum, half at 8": summed(1.2, 8),
     "sum, half at 24": summed(1.2, 24),
 }
@@ -258,11 +261,12 @@ def fused(collection: Collection, vectors: Vectors) -> dict[str, list[float | No
     print(f"{collection.name}: {len(pieces)} chunks of {len(there)} documents, {len(questions)} questions", flush=True)
     found: dict[str, list[float | None]] = {name: [] for name in FUSIONS}
     for key, text, vector in questions:
-        dense = _best(dict(enumerate((matrix @ vector).tolist())))
+        cosines = matrix @ vector
+        dense, nothing = _best(dict(enumerate(cosines.tolist()))), min(UNRELATED, float(cosines.mean()))
         lexically = words.ranked(_weights(bm25.search_vector(text)))
         grades = {document: grade for document, grade in collection.grades[key].items() if document in there}
         for name, fuse in FUSIONS.items():
-            found[name].append(ndcg(_documents(_best(fuse(dense, lexically)), pieces), grades))
+            found[name].append(ndcg(_documents(_best(fuse(dense, lexically, nothing)), pieces), grades))
     return found
 
 

@@ -31,8 +31,9 @@ SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
 DENSE_WEIGHT = 1.2
-BM25_HALF = 16.0
-"""The BM25 score that is worth half of the most that words can give."""
+BM25_HALF, BM25_POWER = 16.0, 1.5
+"""The BM25 score that is worth half of the most that words can give, and how steep it is there: a word or two in common
+with a question in another language are chance or a name, and must not outweigh what is near by meaning."""
 
 VECTORS_SEEN_S = 60.0
 BACKGROUND_S = 120.0
@@ -291,11 +292,13 @@ def _sum(unrelated: float) -> m.FormulaQuery:
     """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
 
     dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
-    is not in that list has that.  BM25: x / (x + 16).  Constants in ADR 0025.
+    is not in that list has that.  BM25: x^1.5 / (x^1.5 + 16^1.5).  Constants in ADR 0025.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
     dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])
-    words = m.DivExpression(div=m.DivParams(left="$score[1]", right=m.SumExpression(sum=["$score[1]", BM25_HALF])))
+    raised = m.PowExpression(pow=m.PowParams(base="$score[1]", exponent=BM25_POWER))
+    room = m.SumExpression(sum=[raised, BM25_HALF**BM25_POWER])
+    words = m.DivExpression(div=m.DivParams(left=raised, right=room))
     return m.FormulaQuery(
         formula=m.SumExpression(sum=[dense, words]), defaults={"$score[0]": unrelated, "$score[1]": 0.0}
     )
