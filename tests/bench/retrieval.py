@@ -151,7 +151,7 @@ def dbsf(dense: Ranked, words: Ranked, _: float) -> Scores:
     return scores
 
 
-def summed(dense_weight: float = 1.2, half: float = 16.0, power: float = 1.5) -> Fusion:
+def summed(dense_weight: float = 1.7, half: float = 20.0, power: float = 1.5) -> Fusion:
     """Return the fusion of `workers.adapters.qdrant_search`."""
 
     def fuse(dense: Ranked, words: Ranked, nothing: float) -> Scores:
@@ -173,11 +173,11 @@ FUSIONS: dict[str, Fusion] = {
     "rrf k=61": rrf(61),
     "dbsf": dbsf,
     "sum": summed(),
-    "sum, dense 0.8": summed(0.8),
-    "sum, dense 1.7": summed(1.7),
+    "sum, dense 1.2": summed(1.2),
+    "sum, dense 2.4": summed(2.4),
     "sum, power 1": summed(power=1.0),
-    "sum, half at 8": summed(1.2, 8),
-    "sum, half at 24": summed(1.2, 24),
+    "sum, half at 12": summed(half=12),
+    "sum, half at 28": summed(half=28),
 }
 
 # ------------------------------------------------------------------------------------------------------------ vectors

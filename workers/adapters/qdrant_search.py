@@ -30,8 +30,8 @@ PREFETCH = 100
 SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
-DENSE_WEIGHT = 1.2
-BM25_HALF, BM25_POWER = 16.0, 1.5
+DENSE_WEIGHT = 1.7
+BM25_HALF, BM25_POWER = 20.0, 1.5
 """The BM25 score that is worth half of the most that words can give, and how steep it is there: a word or two in common
 with a question in another language are chance or a name, and must not outweigh what is near by meaning."""
 
@@ -292,7 +292,7 @@ def _sum(unrelated: float) -> m.FormulaQuery:
     """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
 
     dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
-    is not in that list has that.  BM25: x^1.5 / (x^1.5 + 16^1.5).  Constants in ADR 0025.
+    is not in that list has that.  BM25: x^1.5 / (x^1.5 + 20^1.5).  Constants in ADR 0025.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
     dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])
