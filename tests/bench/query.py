@@ -39,7 +39,7 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
 from ops.api.queries import Queries
-from tests.bench.query_rig import COLLECTION, Rig, memory
+from tests.bench.query_rig import COLLECTION, Rig, cpu_s, memory
 from tests.conftest import ROOT
 from workers.adapters.embeddings import EmbeddingClient
 from workers.adapters.qdrant_search import QdrantSearch
@@ -52,7 +52,15 @@ from workers.query.search import ask, search
 LIMIT = 10
 FILTER = {"filetype": "text/markdown", "date": {"gte": "2015", "lt": "2020"}}
 LAYERS = ("engine", "raw", "client", "find", "search", "celery", "http")
-CASES = [(mode, filtered) for filtered in (False, True) for mode in ("hybrid", "lexical", "semantic")]
+REST_S = 0.004
+CASES = {
+    mode + (", filtered" if filtered else ""): (mode, filtered)
+    for filtered in (False, True)
+    for mode in ("hybrid", "lexical", "semantic")
+}
+
+
+Times = defaultdict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,7 @@ class Layers:
         self._raw = httpx.Client(base_url=rig.qdrant_url, timeout=60)
         self._http = httpx.Client(base_url=rig.api_url, timeout=60)
         self._engine_s = 0.0
+        self._pids = rig.pids
 
     async def _connected(self, rig: Rig) -> Queries:
         return Queries(self._celery, rig.broker_url, "upwell:", 60)
@@ -126,16 +135,23 @@ class Layers:
         answer.raise_for_status()
         return answer.json()
 
-    def measure(self, case: Case, times: dict[str, list[float]]) -> Any:
-        """Time every layer once and add its milliseconds; returns what came over HTTP."""
+    def measure(self, case: Case, times: Times, cpu: Times) -> Any:
+        """Time every layer once and add its milliseconds, and those of processor time of each process; return hits."""
         last = None
         for layer, run in self.prepared(case).items():
+            before = self._cpu_ms()
             started = time.perf_counter()
             last = run()
             times[layer].append((time.perf_counter() - started) * 1000)
+            time.sleep(REST_S)  # what a worker still does after its answer belongs to it
+            for name, spent in self._cpu_ms().items():
+                cpu[f"{layer} {name}"].append(spent - before[name])
             if layer == "raw":
                 times["engine"].append(self._engine_s * 1000)
         return last
+
+    def _cpu_ms(self) -> dict[str, float]:
+        return {"caller": time.process_time() * 1000} | {name: cpu_s(pid) * 1000 for name, pid in self._pids.items()}
 
     def bodies(self, layer: str, questions: Sequence[str]) -> list[Any]:
         """Return what a crowd asks: hybrid searches, or the queries that they make."""
@@ -156,14 +172,12 @@ class Layers:
 def plain_query(index: QdrantSearch, request: SearchRequest, asked: Any) -> m.QueryRequest:
     """Return the query that search makes, for ten hits, as a downstream service would write it."""
     made: list[m.QueryRequest] = []
-    client = index._client
-    original = client.query_batch_points
 
-    def caught(_collection: str, requests: Sequence[m.QueryRequest], **_: Any) -> Any:
+    def caught(requests: list[m.QueryRequest]) -> list[m.QueryResponse]:
         made.extend(requests)
         raise StopIteration
 
-    client.query_batch_points = caught  # type: ignore[method-assign]
+    original, index._ask = index._ask, caught  # type: ignore[method-assign]
     try:
         index.find(
             asked.terms.vector if request.mode != "semantic" else None,
@@ -175,7 +189,7 @@ def plain_query(index: QdrantSearch, request: SearchRequest, asked: Any) -> m.Qu
     except StopIteration:
         pass
     finally:
-        client.query_batch_points = original  # type: ignore[method-assign]
+        index._ask = original  # type: ignore[method-assign]
     return made[0].model_copy(update={"limit": LIMIT})
 
 
@@ -188,31 +202,34 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))]
 
 
-def layers_table(layers: Layers, questions: Sequence[str]) -> dict[str, Any]:
+def layers_table(layers: Layers, questions: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Measure and print every layer in every mode; returns the answers."""
     answers: dict[str, Any] = {}
-    for mode, filtered in CASES:
+    for name in names:
+        mode, filtered = CASES[name]
         cases = [Case(question, mode, filtered) for question in questions]
         for case in cases[:5]:
-            layers.measure(case, defaultdict(list))
-        times: dict[str, list[float]] = defaultdict(list)
+            layers.measure(case, defaultdict(list), defaultdict(list))
+        times: Times = defaultdict(list)
+        cpu: Times = defaultdict(list)
         for case in cases:
-            answer = layers.measure(case, times)
-            answers[f"{mode}{'+filter' if filtered else ''}: {case.question}"] = [
-                (hit["id"], round(hit["score"], 5)) for hit in answer["hits"]
-            ]
-        _print_layers(f"{mode}, {'filtered' if filtered else 'no filter'}, {len(cases)} questions", times)
+            answer = layers.measure(case, times, cpu)
+            answers[f"{name}: {case.question}"] = [(hit["id"], round(hit["score"], 5)) for hit in answer["hits"]]
+        _print_layers(f"{name}, {len(cases)} questions", times, cpu)
     return answers
 
 
-def _print_layers(title: str, times: Mapping[str, list[float]]) -> None:
-    print(f"\n{title}\n{'ms':10}{'p50':>8}{'p95':>8}{'p99':>8}{'over client, p50 of pairs':>28}")
+def _print_layers(title: str, times: Mapping[str, list[float]], cpu: Mapping[str, list[float]]) -> None:
+    names = list(dict.fromkeys(key.partition(" ")[2] for key in cpu))
+    print(f"\n{title}\n{'ms':8}{'p50':>7}{'p95':>7}{'p99':>7}{'p50 over client':>17}   median processor ms of", *names)
     for layer in LAYERS:
         values = times[layer]
         more = [value - client for value, client in zip(values, times["client"], strict=True)]
+        spent = [cpu[f"{layer} {name}"] for name in names if f"{layer} {name}" in cpu]
         print(
-            f"{layer:10}{statistics.median(values):8.2f}{percentile(values, 95):8.2f}{percentile(values, 99):8.2f}"
-            f"{statistics.median(more):28.2f}"
+            f"{layer:8}{statistics.median(values):7.1f}{percentile(values, 95):7.1f}{percentile(values, 99):7.1f}"
+            f"{statistics.median(more):17.1f}  ",
+            *(f"{statistics.median(each):7.2f}" for each in spent),
         )
 
 
@@ -263,6 +280,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="query", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("points", nargs="?", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--clients", type=int, nargs="*", default=[100])
     parser.add_argument("--seconds", type=float, default=20.0, help="for each crowd")
     parser.add_argument("--data", type=Path, help="keep the store here")
@@ -280,7 +298,7 @@ def _run(wanted: argparse.Namespace, rig: Rig) -> int:
     layers, code = Layers(rig), 0
     try:
         if wanted.only in (None, "layers"):
-            answers = layers_table(layers, rig.questions[: wanted.questions])
+            answers = layers_table(layers, rig.questions[: wanted.questions], wanted.cases)
             code = compare(answers, wanted.answers) if wanted.answers else 0
         for clients in wanted.clients if wanted.only in (None, "crowd") else ():
             crowd(rig, layers, clients, wanted.seconds)

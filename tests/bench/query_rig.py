@@ -74,7 +74,7 @@ class Rig:
         port, password = free_port(), uuid4().hex
         self.broker_url = f"redis://:{password}@{HOST}:{port}/0"
         command = valkey_command(self._scratch / "valkey", port, password)
-        stack.enter_context(running(command, lambda: ping(self.broker_url)))
+        broker = stack.enter_context(running(command, lambda: ping(self.broker_url)))
         port = free_port()
         self.api_url = f"http://{HOST}:{port}"
         clean = environment(
@@ -94,7 +94,7 @@ class Rig:
         upwell = [sys.executable, "-m", "ops.cli"]
         api = stack.enter_context(running([*upwell, "api"], lambda: answers(self.api_url + "/readyz")))
         worker = stack.enter_context(running([*upwell, "worker", "query"], lambda: True))
-        self.pids |= {"api": api.pid, "query": worker.pid}
+        self.pids |= {"query": worker.pid, "broker": broker.pid, "api": api.pid}
 
     def _fill(self) -> None:
         settings = IndexSettings(qdrant_url=self.qdrant_url, collection=COLLECTION, qdrant_timeout=600)
@@ -104,7 +104,7 @@ class Rig:
                 return
             create_collection(client, PHYSICAL, DIMENSIONS, self.qdrant_url)
             index = QdrantIndex(client, PHYSICAL, self.qdrant_url)
-            started, cpu = time.perf_counter(), _cpu_s(self.pids["qdrant"])
+            started, cpu = time.perf_counter(), cpu_s(self.pids["qdrant"])
             batch: list[Point] = []
             for point in points(self.questions, self._points):
                 batch.append(point)
@@ -114,7 +114,7 @@ class Rig:
             index.put(batch, 1)
             point_alias(client, COLLECTION, PHYSICAL, self.qdrant_url)
             spent = time.perf_counter() - started
-            cpu = _cpu_s(self.pids["qdrant"]) - cpu
+            cpu = cpu_s(self.pids["qdrant"]) - cpu
             print(f"filled {self._points:,} points in {spent:.0f} s, {cpu:.0f} CPU s of Qdrant's")
             self.settle()
         finally:
@@ -124,7 +124,7 @@ class Rig:
         """Wait until Qdrant has merged what writes have left: it does so after some quiet seconds."""
         time.sleep(8)
         before = -1.0
-        while (now := _cpu_s(self.pids["qdrant"])) - before > 0.2:
+        while (now := cpu_s(self.pids["qdrant"])) - before > 0.2:
             before = now
             time.sleep(2)
 
@@ -234,9 +234,10 @@ def _questions() -> list[str]:
     return [" ".join(draw.sample(draw.choice(texts).split(), 6)) for _ in range(QUESTIONS)]
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds that a process has used, to the nanosecond (its finished threads left out)."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
 def memory(pid: int) -> str:

@@ -38,7 +38,7 @@ Types = Mapping[str, str]
 
 def qdrant_filter(condition: Condition, types: Types) -> m.Filter:
     """Return what Qdrant is asked for."""
-    return m.Filter(must=[_equals("tenant", TENANT), _filter(condition, types)])
+    return m.Filter(must=[_equals("tenant", TENANT), *_conditions(condition, types)])
 
 
 def payload_key(field: str) -> str:
@@ -46,10 +46,18 @@ def payload_key(field: str) -> str:
     return ".".join(part if _PLAIN.fullmatch(part) else f'"{part}"' for part in payload_path(field))
 
 
+def _conditions(condition: Condition, types: Types) -> list[Any]:
+    """Return what must all hold, as flat as can be: Qdrant looks at each level of nesting for every point."""
+    if isinstance(condition, All):
+        return [one for part in condition.parts for one in _conditions(part, types)]
+    made = _filter(condition, types)
+    return list(made.should) if isinstance(made.should, list) and len(made.should) == 1 else [made]
+
+
 def _filter(condition: Condition, types: Types) -> m.Filter:
     match condition:
-        case All(parts):
-            return m.Filter(must=[_filter(part, types) for part in parts])
+        case All():
+            return m.Filter(must=_conditions(condition, types))
         case Some(parts):
             return m.Filter(should=[_filter(part, types) for part in parts])
         case Not(part):

@@ -95,10 +95,10 @@ class QdrantSearch:
         if explain:
             requests += [_ids_of(name, query, condition, deep) for name, query in lists.items()]
         with self._translated(dense=meaning is not None, filtered=filters != EVERYTHING):
-            answers = self._client.query_batch_points(self._collection, requests)
+            answers = self._ask(requests)
         places = dict(zip(lists, answers[1:], strict=False))
-        found = [_found(point, places) for point in answers[0].points]
-        return sorted(found, key=lambda hit: (-hit.score, hit.id))[:limit]
+        best = sorted(answers[0].points, key=lambda point: (-point.score, str(point.id)))[:limit]
+        return [_found(point, places) for point in best]
 
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """One request for all: the chunks of the same document and version that stand up to ``reach`` places away."""
@@ -121,7 +121,7 @@ class QdrantSearch:
         if not requests:
             return {}
         with self._translated():
-            answers = self._client.query_batch_points(self._collection, requests)
+            answers = self._ask(requests)
         return {
             one.id: sorted(
                 (other for other in map(_point, answer.points) if _beside(other, one)),
@@ -160,7 +160,7 @@ class QdrantSearch:
             for token in tokens
         ]
         with self._translated():
-            answers = self._client.query_batch_points(self._collection, requests)
+            answers = self._ask(requests)
         found: dict[int, float] = {}
         for token, answer in zip(tokens, answers, strict=True):
             for point in answer.points:
@@ -212,6 +212,17 @@ class QdrantSearch:
                 )
             self._vectors_seen_at = now if records else None
         return self._vectors_seen_at is not None
+
+    def _ask(self, requests: list[m.QueryRequest]) -> list[m.QueryResponse]:
+        """Ask all in one request.
+
+        One level below `QdrantClient.query_batch_points`, which copies every number of every vector first, in case that
+        there is a text to be embedded among them.
+        """
+        answer = self._client.http.search_api.query_batch_points(
+            self._collection, query_request_batch=m.QueryRequestBatch(searches=requests)
+        )
+        return answer.result or []
 
     def _condition(self, filters: Condition) -> m.Filter:
         if filters == EVERYTHING:
@@ -318,6 +329,8 @@ def _using(name: str) -> str | None:
 
 
 def _found(point: m.ScoredPoint, lists: Mapping[str, m.QueryResponse]) -> Found:
+    if not lists:
+        return _point(point)
     places = {
         name: Place(rank, other.score)
         for name, answer in lists.items()

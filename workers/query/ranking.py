@@ -6,7 +6,7 @@ Every step says on each candidate what it did, so that a search can be explained
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -46,18 +46,18 @@ def collapsed(ranked: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates without those that say the same as a better one; the better one remembers them."""
     kept: list[Candidate] = []
     seen: dict[str, int] = {}
-    texts: list[_Text] = []
+    alike: dict[frozenset[str], list[tuple[int, _Text]]] = defaultdict(list)  # by their figures
     for one in ranked:
         text = _Text.of(one.found.content)
         same = seen.get(text.plain)
         if same is None:
-            same = next((i for i, other in enumerate(texts) if text.says_the_same_as(other)), None)
+            same = next((place for place, other in alike[text.figures] if text.says_the_same_as(other)), None)
         if same is not None:
             kept[same] = replace(kept[same], duplicates=(*kept[same].duplicates, one.found))
         else:
             seen[text.plain] = len(kept)
+            alike[text.figures].append((len(kept), text))
             kept.append(one)
-            texts.append(text)
     return kept
 
 
@@ -139,7 +139,8 @@ class _Text:
     def of(cls, content: str) -> _Text:
         folded = content.casefold()
         bag = frozenset(_WORD.findall(folded))
-        return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, bag)))
+        odd = [word for word in bag if not word.isalpha()]  # most words are not, and asking them so costs little
+        return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, odd)))
 
     def says_the_same_as(self, other: _Text) -> bool:
         """Two forms that differ in an amount or a date are two forms."""

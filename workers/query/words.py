@@ -20,6 +20,7 @@ class Terms:
         # A stop word of the query's language is still a word in English: it counts only if search asks for it.
         asked = [(query[start:end], self.ids.intersection(self._ids(query[start:end]))) for start, end in words(query)]
         self._words = [(word, ids) for word, ids in asked if ids]
+        self._asked = _Asked(self.ids, self._languages)
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
     @property
@@ -32,11 +33,7 @@ class Terms:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
         if not self.ids:
             return []
-        spans = [
-            (start, end)
-            for start, end in words(text)
-            if end - start <= LONGEST_WORD and not self.ids.isdisjoint(self._ids(text[start:end]))
-        ]
+        spans = [match.span() for match in spaced_words(text) if self._asked[match.group()]]
         return sorted([*spans, *self._unspaced(text)]) if self._pairs else spans
 
     def matched(self, text: str) -> list[str]:
@@ -60,9 +57,23 @@ class Terms:
             yield from ((offset + start, offset + end) for start, end in _merged(hits, min(2, len(run))))
 
 
+class _Asked(dict[str, bool]):
+    """Remembers of each word whether a query looks for it: ten hits have the same few hundred words."""
+
+    def __init__(self, ids: frozenset[int], languages: tuple[str, ...]) -> None:
+        super().__init__()
+        self._ids = ids
+        self._languages = languages
+
+    def __missing__(self, word: str) -> bool:
+        found = len(word) <= LONGEST_WORD and not self._ids.isdisjoint(word_ids(word, self._languages))
+        self[word] = found
+        return found
+
+
 def words(text: str) -> Iterator[Span]:
-    """Yield the place of every word of the scripts that put spaces between words."""
-    return spaced_words(text)
+    """Return the place of every word of the scripts that put spaces between words."""
+    return (match.span() for match in spaced_words(text))
 
 
 def _pairs(run: str) -> list[str]:
