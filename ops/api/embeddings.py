@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from ops.api.errors import ApiError
+from workers.adapters.trust import trusted
 from workers.contract.settings import EmbeddingSettings
 
 PASSED_ON = ("input", "encoding_format", "dimensions", "input_type", "user")
@@ -23,6 +24,7 @@ class EmbeddingProxy:
             base_url=settings.embeddings_url.rstrip("/") + "/",
             headers={"authorization": f"Bearer {key.get_secret_value().strip()}"} if key else {},
             timeout=settings.embeddings_timeout,
+            verify=trusted(settings.embeddings_url),
             follow_redirects=False,  # a redirect would carry key and text to somewhere else
         )
 

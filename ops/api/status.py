@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ops.api.ledger_views import ALIVE_S, LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
+from workers.adapters.trust import trusted
 from workers.contract.messages import Queue
 
 
@@ -28,7 +29,9 @@ class Status:
         self._broker = redis.Redis.from_url(
             settings.broker_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1
         )
-        self._qdrant = httpx.Client(base_url=settings.qdrant_url, timeout=3.0, headers=self._key())
+        self._qdrant = httpx.Client(
+            base_url=settings.qdrant_url, timeout=3.0, headers=self._key(), verify=trusted(settings.qdrant_url)
+        )
 
     def status(self) -> dict[str, Any]:
         """Return the answer of GET /v1/status."""

@@ -1,6 +1,7 @@
 """Cold index, unchanged rerun, edits, rename, copy and deletes: Upwell beside its peers, in one run.
 
     python -m tests.bench.index [--files 1000] [--latency 0.12] [--tpm 1000000] [--only upwell,langchain] [--keep DIR]
+        [--processes]
 
 All index the same folder through the same embedding endpoint (tests/support/endpoint.py: no cost of its own but what is
 asked for) into Qdrant's engine behind the embedded server.  Upwell is `upwell up`, its start included; a peer is one
@@ -315,6 +316,8 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
             paid = endpoint.counted()
             counts = paid["requests"], paid["paid_tokens"], paid["paid_texts"], runner.points()
             rows.append(Row(name, step, seconds, cpu, peak, *counts))
+            if options.processes and name == "upwell":
+                _print_processes(step, runner.by_process)
     finally:
         runner.close()
         endpoint.close()
@@ -333,6 +336,12 @@ def _print(rows: list[Row], *, header: bool) -> None:
         )
 
 
+def _print_processes(step: str, by_process: dict[str, float]) -> None:
+    """Print the CPU seconds of each of Upwell's processes since it was started."""
+    told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in by_process.items())
+    print(f"  CPU s by process until the end of {step}: {told}", flush=True)
+
+
 def _options(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.index")
     parser.add_argument("--files", type=int, default=corpus.SIZES["medium"])
@@ -340,6 +349,7 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--tpm", type=int, help="tokens a minute that the endpoint allows")
     parser.add_argument("--rpm", type=int, help="requests a minute that the endpoint allows")
     parser.add_argument("--only", help=f"systems, comma separated: upwell, {', '.join(PEERS)}, {UNSTRUCTURED}")
+    parser.add_argument("--processes", action="store_true", help="print the CPU seconds of each of Upwell's processes")
     parser.add_argument("--steps", help="first words of the steps to run, comma separated")
     parser.add_argument("--workers", type=int, help="index workers of Upwell")
     parser.add_argument("--kill", type=float, help="before the cold run, kill -9 everything at this share of the files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -88,6 +89,61 @@ def test_restating_moves_a_point_and_keeps_its_vector(index):
     stored = index.stored(DOC)[IDS[0]]
     assert (stored.chunk_index, stored.token, stored.embedded) == (3, 5, True)
     assert stored.metadata["chunk"] == 3
+
+
+def metadata_of(index) -> dict[str, dict]:
+    return {key: stored.metadata for key, stored in index.stored(DOC).items()}
+
+
+def told(points, **facts) -> list[Point]:
+    """The same points with other facts about their document."""
+    return [replace(p, payload=p.payload | {"metadata": p.payload["metadata"] | facts, "version": "w"}) for p in points]
+
+
+def test_what_changes_for_the_whole_document_is_told_to_each_of_its_points(index):
+    points = [point(n, position=n, vector=VECTOR) for n in range(3)]
+    index.put(told(points, modified="2026-01-01", title="Old"), 4)
+    fresh = told(points, modified="2026-02-02", title="New")
+
+    index.restate(fresh, 5, index.stored(DOC))
+
+    assert metadata_of(index) == {p.id: p.payload["metadata"] for p in fresh}
+    assert set(tokens(index).values()) == {5}
+    assert all(stored.embedded for stored in index.stored(DOC).values())
+
+
+def test_each_point_is_told_right_however_it_differs(index):
+    """Moved, with another heading, a field that goes, a field that becomes null, another value, nothing new."""
+    points = [point(n, position=n) for n in range(6)]
+    index.put(told(points, author="Ann", modified="1"), 4)
+    fresh = [
+        point(0, position=9),
+        *told([point(1, position=1)], author="Ann", modified="1", heading="Somewhere"),
+        *told([point(2, position=2)], modified="2"),
+        *told([point(3, position=3)], author=None, modified="2"),
+        *told([point(4, position=4)], author="Bob", modified="2"),
+        *told([point(5, position=5)], author="Ann", modified="1"),
+    ]
+
+    index.restate(fresh, 5, index.stored(DOC))
+
+    assert metadata_of(index) == {p.id: p.payload["metadata"] for p in fresh}
+    assert {key: stored.chunk_index for key, stored in index.stored(DOC).items()} == {
+        p.id: p.payload["chunk_index"] for p in fresh
+    }
+    assert set(tokens(index).values()) == {5}
+
+
+def test_what_an_older_attempt_tells_of_many_at_once_loses(index):
+    points = [point(n, position=n) for n in range(3)]
+    index.put(told(points, modified="1"), 4)
+    seen = index.stored(DOC)
+    index.restamp([IDS[0], IDS[1]], "w", 6)
+
+    index.restate(told(points, modified="2"), 5, seen)
+
+    assert [metadata_of(index)[key]["modified"] for key in IDS[:3]] == ["1", "1", "2"]
+    assert tokens(index) == {IDS[0]: 6, IDS[1]: 6, IDS[2]: 5}
 
 
 def test_restating_and_restamping_by_an_older_attempt_lose(index):

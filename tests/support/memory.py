@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class MemoryIndex:
                 }
                 self.points[point.id] = point.payload | fields
 
-    def restate(self, points: Sequence[Point], token: int) -> None:
+    def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
         for point in points:
             self.writes += 1
             old = self.points.get(point.id)

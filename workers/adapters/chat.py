@@ -12,6 +12,7 @@ import httpx2
 import openai
 
 from workers.adapters.embeddings import QUOTA_WAIT_S, bearer, out_of_quota, retry_after, without_password
+from workers.adapters.trust import trusted
 from workers.errors import ChatMisconfigured, ChatUnavailable
 from workers.query.ports import Role
 from workers.query.settings import ChatSettings
@@ -37,6 +38,7 @@ class ChatClient:
             api_key=bearer(settings.chat_api_key, "UPWELL_CHAT_API_KEY", ChatMisconfigured),
             timeout=self._timeout,
             max_retries=0,  # somebody waits: passages now are better than an answer later
+            http_client=openai.DefaultHttpxClient(verify=trusted(self._url)),
         )
 
     @property

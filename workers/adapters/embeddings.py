@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from workers.adapters.budget import Allowance
+from workers.adapters.trust import trusted
 from workers.contract.settings import EmbeddingSettings
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent, RateLimited
 
@@ -69,6 +70,7 @@ class EmbeddingClient:
             api_key=bearer(settings.embeddings_api_key, "UPWELL_EMBEDDINGS_API_KEY", EmbedderMisconfigured),
             timeout=self._timeout,
             max_retries=0,  # the policy is ours: breaker, ledger, Retry-After
+            http_client=openai.DefaultHttpxClient(verify=trusted(self._url)),
         )
 
     def embed(self, texts: Sequence[str], *, kind: Literal["query", "passage"]) -> EmbeddingBatch:

@@ -7,8 +7,9 @@ dead attempt may still resurrect is found by the verify that every takeover sche
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from workers.adapters import bm25
 from workers.adapters.qdrant_fields import FieldIndexes
+from workers.adapters.trust import trusted
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexGone, IndexMisconfigured, IndexUnavailable
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
@@ -35,6 +37,9 @@ UNNAMED = ""
 """How conditions and requests call the dense vector, which has no name."""
 BATCH = 256
 PAGE = 512
+
+CONNECTIONS = httpx.Limits(max_keepalive_connections=64)
+"""Left to itself the client opens a new connection for each request to this machine, which costs more than the request."""
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
@@ -59,15 +64,20 @@ PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
 }
 
 
-def connect(settings: IndexSettings) -> QdrantClient:
-    """Return a client; make one per process, because each costs tens of milliseconds."""
+def connect(settings: IndexSettings, *, timeout: float | None = None) -> QdrantClient:
+    """Return a client; make one per process, because each costs tens of milliseconds.
+
+    ``timeout`` in seconds is UPWELL_QDRANT_TIMEOUT unless given.
+    """
     key = settings.qdrant_api_key
     return QdrantClient(
         url=settings.qdrant_url,
         api_key=key.get_secret_value() if key else None,
-        timeout=int(settings.qdrant_timeout),
+        timeout=max(1, round(timeout or settings.qdrant_timeout)),
         prefer_grpc=False,
         check_compatibility=False,
+        verify=trusted(settings.qdrant_url),
+        limits=CONNECTIONS,
     )
 
 
@@ -141,19 +151,9 @@ class QdrantIndex:
                 done = self._client.upsert(self._collection, structs, wait=True, update_filter=_older_than(token))
             self._applied(done)
 
-    def restate(self, points: Sequence[Point], token: int) -> None:
+    def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
         self.fields.see(point.payload for point in points[:1])  # of one document: what differs within has its index
-        operations = [
-            m.SetPayloadOperation(
-                set_payload=m.SetPayload(
-                    payload={key: point.payload[key] for key in ("metadata", "version", "chunk_index")}
-                    | {"token": token, "indexed_at": _now()},
-                    filter=m.Filter(must=[m.HasIdCondition(has_id=[point.id]), _token(lte=token)]),
-                )
-            )
-            for point in points
-        ]
-        for batch in _slices(operations, BATCH):
+        for batch in _slices(_restatements(points, token, was or {}), BATCH):
             with translated(self._url):
                 results = self._client.batch_update_points(self._collection, batch, wait=True)
             for done in results:
@@ -339,6 +339,48 @@ def point_alias(client: QdrantClient, alias: str, collection: str, url: str) -> 
     operation = m.CreateAliasOperation(create_alias=m.CreateAlias(collection_name=collection, alias_name=alias))
     with translated(url):
         client.update_collection_aliases([operation])
+
+
+def _restatements(points: Sequence[Point], token: int, was: Mapping[str, StoredPoint]) -> list[m.SetPayloadOperation]:
+    """Return what to tell: what is new in the same way of many points once for all of them, the rest one by one."""
+    alone: list[Point] = []
+    alike: dict[str, tuple[dict[str, Any], list[Point]]] = {}
+    for point in points:
+        news = _shared_news(point, was.get(point.id))
+        if news is None:
+            alone.append(point)
+        else:
+            alike.setdefault(json.dumps(news, sort_keys=True), (news, []))[1].append(point)
+    operations = [
+        _set_payload({key: point.payload[key] for key in ("metadata", "version", "chunk_index")}, [point], token)
+        for point in alone
+    ]
+    for news, together in alike.values():
+        # The fence last: whoever finds it renewed finds everything else renewed as well.
+        operations.append(_set_payload(news, together, token, below="metadata"))
+        operations.append(_set_payload({"version": together[0].payload["version"]}, together, token))
+    return operations
+
+
+def _shared_news(point: Point, was: StoredPoint | None) -> dict[str, Any] | None:
+    """Return the metadata that differ from what is stored, if telling these alone makes the point right; else None.
+
+    A field that goes, or becomes null, cannot be told like this: Qdrant takes null for an order to remove the field.
+    """
+    metadata = point.payload["metadata"]
+    if was is None or was.chunk_index != point.payload["chunk_index"] or was.metadata.keys() - metadata.keys():
+        return None
+    news = {name: value for name, value in metadata.items() if name not in was.metadata or was.metadata[name] != value}
+    return None if any(value is None for value in news.values()) else news
+
+
+def _set_payload(
+    payload: dict[str, Any], points: Sequence[Point], token: int, *, below: str | None = None
+) -> m.SetPayloadOperation:
+    """Return the order to renew part of some points' payloads, unless a newer attempt has stored them."""
+    stamp = {} if below else {"token": token, "indexed_at": _now()}
+    ours = m.Filter(must=[m.HasIdCondition(has_id=[point.id for point in points]), _token(lte=token)])
+    return m.SetPayloadOperation(set_payload=m.SetPayload(payload=payload | stamp, filter=ours, key=below))
 
 
 def _vectors(point: Point) -> dict[str, Any]:

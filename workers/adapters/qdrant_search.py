@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from workers.adapters.bm25 import SparseVector
 from workers.adapters.language import NAMES
+from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
@@ -52,21 +52,13 @@ class QdrantSearch:
     """One collection (by its alias), as the query worker reads it.  Threads may share it."""
 
     def __init__(self, settings: IndexSettings, *, timeout: float) -> None:
-        key = settings.qdrant_api_key
         self._url = settings.qdrant_url
         self._collection = settings.collection
         self._vectors_seen_at: float | None = None
         self._types: tuple[float, Mapping[str, str]] | None = None
         self._languages: tuple[float, tuple[str, ...]] | None = None
         self._background: tuple[float, Background] | None = None
-        # One client per process: each costs tens of milliseconds.
-        self._client = QdrantClient(
-            url=self._url,
-            api_key=key.get_secret_value() if key else None,
-            timeout=max(1, round(timeout)),
-            prefer_grpc=False,
-            check_compatibility=False,
-        )
+        self._client = connect(settings, timeout=timeout)
 
     def find(
         self,

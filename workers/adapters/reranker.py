@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from workers.adapters.trust import trusted
 from workers.errors import RerankerMisconfigured, RerankerUnavailable
 from workers.indexing.breaker import Breaker
 from workers.query.settings import RerankerSettings
@@ -31,6 +32,7 @@ class RerankerClient:
         self._client = httpx.Client(
             timeout=settings.rerank_timeout,
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            verify=trusted(self._url),
             follow_redirects=False,  # the key goes to this host and to no other
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -63,8 +63,11 @@ class Index(Protocol):
     def put(self, points: Sequence[Point], token: int) -> None:
         """Store points; one that a newer attempt has stored stays as it is.  Twice is the same as once."""
 
-    def restate(self, points: Sequence[Point], token: int) -> None:
-        """Renew position, metadata, version and fence of stored points; text and vectors stay."""
+    def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
+        """Renew position, metadata, version and fence of stored points; text and vectors stay.
+
+        ``was``, by id, is what `stored` has just told of them: what changes in the same way for all is told once.
+        """
 
     def restamp(self, ids: Sequence[str], version: str, token: int) -> None:
         """Renew version and fence of stored points that are otherwise right."""

@@ -230,11 +230,11 @@ class Pipeline:
         )
 
     def _restate(self, claim: Claim, kept: list[Point], stored: dict[str, StoredPoint], version: str) -> None:
-        """Chunks that stay keep their vectors.  One write renews the fence of all; only those that moved get more."""
+        """Chunks that stay keep their vectors.  One write renews the fence of all; only those that differ get more."""
         moved = [
             point for point in kept if _told_of(point) != (stored[point.id].chunk_index, stored[point.id].metadata)
         ]
-        self._write(claim, moved, self.index.restate)
+        self._write(claim, moved, lambda batch, token: self.index.restate(batch, token, stored))
         self._write(claim, [point.id for point in kept], lambda batch, token: self.index.restamp(batch, version, token))
 
     def _write(self, claim: Claim, items: Sequence[T], write: Callable[[Sequence[T], int], None]) -> None:
