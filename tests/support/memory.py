@@ -27,6 +27,9 @@ class MemoryIndex:
             if p["doc_id"] == document_id
         }
 
+    def stored_of(self, document_ids: Sequence[str]) -> dict[str, dict[str, StoredPoint]]:
+        return {key: self.stored(key) for key in document_ids}
+
     def put(self, points: Sequence[Point], token: int) -> None:
         for point in points:
             self.writes += 1
@@ -39,6 +42,10 @@ class MemoryIndex:
                     "refused": False,
                 }
                 self.points[point.id] = point.payload | fields
+
+    def put_all(self, puts: Sequence[tuple[Sequence[Point], int]]) -> None:
+        for points, token in puts:
+            self.put(points, token)
 
     def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
         for point in points:
@@ -59,6 +66,10 @@ class MemoryIndex:
 
     def drop_document(self, document_id: str, token: int) -> None:
         self.drop([key for key, p in list(self.points.items()) if p["doc_id"] == document_id], token)
+
+    def drop_documents(self, drops: Sequence[tuple[str, int]]) -> None:
+        for document_id, token in drops:
+            self.drop_document(document_id, token)
 
     def pending(self, document_id: str) -> list[PendingPoint]:
         return [

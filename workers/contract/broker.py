@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any, Literal, cast
+from uuid import UUID
 
 import kombu.exceptions
 import redis
@@ -12,13 +13,25 @@ import structlog
 from celery import Celery
 from kombu.entity import Queue as KombuQueue
 
-from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, encode, route
+from workers.contract.messages import (
+    EmbeddingsPending,
+    LookAtDocument,
+    LookAtDocuments,
+    Message,
+    Queue,
+    encode,
+    route,
+)
 from workers.contract.settings import BrokerSettings
 
 log = structlog.get_logger()
 
 SOFT_SHUTDOWN_S = 4
 VISIBILITY_TIMEOUT_S = 1800
+TOGETHER = 16
+"""Most documents of a backfill in one message: they walk side by side, and are found when the last of them is."""
+SPREAD = 8
+"""A small backfill is cut into about so many messages, for as many threads."""
 
 
 def make_celery(
@@ -119,13 +132,19 @@ class Hints:
 
     def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
         """Ask index workers to look at documents; False when the broker did not take it."""
-        return self._send([LookAtDocument(document_id=key, bulk=bulk) for key in document_ids])
+        keys = [UUID(key) for key in document_ids]
+        # Enough messages for all threads of some workers; beyond that, the fewer the cheaper.
+        size = min(TOGETHER, -(-len(keys) // SPREAD)) if bulk else 1
+        if size <= 1:
+            return self._send([LookAtDocument(document_id=key, bulk=bulk) for key in keys])
+        groups = (tuple(keys[start : start + size]) for start in range(0, len(keys), size))
+        return self._send([LookAtDocuments(document_ids=group) for group in groups])
 
     def embed(self) -> bool:
         """Ask an index worker to fetch missing dense vectors; False when the broker did not take it."""
         return self._send([EmbeddingsPending()])
 
-    def _send(self, messages: list[LookAtDocument] | list[EmbeddingsPending]) -> bool:
+    def _send(self, messages: Sequence[Message]) -> bool:
         if not messages:
             return True
         try:

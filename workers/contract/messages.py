@@ -21,6 +21,10 @@ TASK_ANSWER = "query.answer"
 TASK_QUESTION = "query.question"
 
 
+MOST_TOGETHER = 64
+"""Most documents that one message may name."""
+
+
 class Queue(StrEnum):
     """Broker queues.  Queues of their own, not priorities, keep edits ahead of a backfill (celery#8673)."""
 
@@ -47,17 +51,24 @@ class LookAtDocument(_Message):
     bulk: bool = False
 
 
+class LookAtDocuments(_Message):
+    """The same of several documents of a backfill, which are cheaper to look at together."""
+
+    kind: Literal["documents.look"] = "documents.look"
+    document_ids: tuple[UUID, ...] = Field(min_length=1, max_length=MOST_TOGETHER)
+
+
 class EmbeddingsPending(_Message):
     """Some chunk has no dense vector yet."""
 
     kind: Literal["embeddings.pending"] = "embeddings.pending"
 
 
-Message = Annotated[LookAtDocument | EmbeddingsPending, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[LookAtDocument | EmbeddingsPending] = TypeAdapter(Message)
+Message = LookAtDocument | LookAtDocuments | EmbeddingsPending
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 
-def decode(raw: object) -> LookAtDocument | EmbeddingsPending:
+def decode(raw: object) -> Message:
     """Return the message in ``raw`` (a JSON object).
 
     Raises:
@@ -69,15 +80,15 @@ def decode(raw: object) -> LookAtDocument | EmbeddingsPending:
         raise MessageRejected(f"not an Upwell message ({exc.error_count()} faults)") from None
 
 
-def encode(message: LookAtDocument | EmbeddingsPending) -> dict[str, Any]:
+def encode(message: Message) -> dict[str, Any]:
     """Return ``message`` as the JSON object that goes on the wire."""
     return message.model_dump(mode="json")
 
 
-def route(message: LookAtDocument | EmbeddingsPending) -> tuple[str, Queue]:
+def route(message: Message) -> tuple[str, Queue]:
     """Return (task name, queue) for ``message``."""
     match message:
-        case LookAtDocument(bulk=True):
+        case LookAtDocument(bulk=True) | LookAtDocuments():
             return TASK_RECONCILE, Queue.BULK
         case LookAtDocument():
             return TASK_RECONCILE, Queue.LIVE

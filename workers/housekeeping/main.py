@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workers.adapters import qdrant
 from workers.adapters.qdrant_audit import QdrantAudit, current_collection
 from workers.contract import asked, intake, schema
-from workers.contract.broker import Hints, eviction_policy, make_celery
+from workers.contract.broker import TOGETHER, Hints, eviction_policy, make_celery
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.housekeeping.auditor import Auditor
@@ -99,6 +99,6 @@ def _warn_of_eviction(broker: redis.Redis) -> None:
 
 
 def _waiting(broker: redis.Redis, settings: HousekeepingSettings) -> Waiting:
-    """Return how many look hints wait on the broker."""
+    """Return for how many documents hints wait on the broker, at most: a bulk one may name several."""
     live, bulk = (broker.llen(f"{settings.key_prefix}{queue}") for queue in (Queue.LIVE, Queue.BULK))
-    return Waiting(live, bulk)
+    return Waiting(int(live), int(bulk) * TOGETHER)

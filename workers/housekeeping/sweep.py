@@ -32,7 +32,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many look hints wait on the broker."""
+    """For how many documents look hints wait on the broker."""
 
     live: int = 0
     bulk: int = 0

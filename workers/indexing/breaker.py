@@ -26,6 +26,7 @@ class Breaker:
         self._failures = 0
         self._open_until = 0.0
         self._reason: str | None = None
+        self._cause: BaseException | None = None
 
     def admits(self) -> bool:
         """Tell whether to ask the endpoint now; while it is half open, one at a time."""
@@ -54,9 +55,17 @@ class Breaker:
         state = "closed" if self._failures == 0 else "open" if wait else "half open"
         return {"state": state, "failures": self._failures, "open_s": round(wait, 1), "reason": self._reason}
 
-    def failed(self, retry_after: float | None = None, *, reason: str | None = None) -> float:
-        """Open it, for what the endpoint asks or a doubling time; returns the seconds."""
+    def failed(
+        self, retry_after: float | None = None, *, reason: str | None = None, cause: BaseException | None = None
+    ) -> float:
+        """Open it, for what the endpoint asks or a doubling time; returns the seconds.
+
+        ``cause`` is the failure itself, where several hear of one: it counts once.
+        """
         with self._lock:
+            if cause is not None and cause is self._cause:
+                return max(0.0, self._open_until - self._clock())
+            self._cause = cause
             self._failures += 1
             self._reason = reason
             doubling = min(LONGEST_S, FIRST_S * 2 ** (self._failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
@@ -69,3 +78,4 @@ class Breaker:
         with self._lock:
             self._failures = 0
             self._open_until = 0.0
+            self._cause = None

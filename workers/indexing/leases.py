@@ -42,15 +42,16 @@ class Leases:
         self._thread.join(timeout=2)
 
     @contextmanager
-    def kept(self, claim: Claim) -> Iterator[None]:
-        """Keep ``claim`` alive for the length of the block."""
+    def kept(self, *claims: Claim) -> Iterator[None]:
+        """Keep ``claims`` alive for the length of the block."""
         with self._lock:
-            self._held[claim.document_id] = claim
+            self._held |= {claim.document_id: claim for claim in claims}
         try:
             yield
         finally:
             with self._lock:
-                self._held.pop(claim.document_id, None)
+                for claim in claims:
+                    self._held.pop(claim.document_id, None)
 
     def _run(self) -> None:
         renew_s = self._ledger.lease_s / RENEWALS_PER_LEASE

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, Row, and_, case, func, insert, null, or_, select, update
+from sqlalchemy.engine import Connection
 
 from workers.contract import schema
 from workers.contract.schema import counters, documents, meta, sources
@@ -26,6 +27,8 @@ RECIPE_FACT = "recipe"
 COLLECTION_FACT = "collection"
 LEXICAL_ONLY = "Lexical search only for now."
 """How the reason of a document begins whose dense vectors wait for the embedding endpoint."""
+SMALL = 1 << 20
+"""Largest file in bytes that walks in company: what it is made into is held until all have come as far."""
 LATE_WRITES_S = 150.0
 """After a takeover, how long a write of the dead attempt may still be on its way: the lease plus a client timeout."""
 
@@ -51,7 +54,6 @@ class Claim:
     collection: str | None
     indexed_generation: int
     doubt: bool  # an attempt died or failed: what the index holds may not be what this row says
-    state_before: str
     bulk: bool
     extra: dict[str, Any]
     deadline: Deadline = field(compare=False)
@@ -131,9 +133,7 @@ class Ledger:
             due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
             taken_over = documents.c.lease_until.is_not(None)
             before = connection.execute(
-                select(documents.c.state, documents.c.lease_until, documents.c.verify_at).where(
-                    documents.c.id == document_id
-                )
+                select(documents.c.lease_until, documents.c.verify_at).where(documents.c.id == document_id)
             ).one_or_none()
             if before is None:
                 return None
@@ -157,7 +157,45 @@ class Ledger:
             home = connection.execute(select(sources).where(sources.c.name == row.source)).one_or_none()
         # A verify that is still to come counts as well: until it is done, nobody knows what the index holds.
         doubt = before.lease_until is not None or before.verify_at is not None
-        return _claim(row, home, Deadline(asked_at, self.lease_s), doubt=doubt, before=before.state)
+        return _claim(row, home, Deadline(asked_at, self.lease_s), doubt=doubt)
+
+    def claim_fresh(self, document_ids: Sequence[str], recipe: str) -> list[Claim]:
+        """Take, in one transaction, the leases of those documents that may walk in company.
+
+        They are small, and no attempt at what they are now has begun before.  So one that kills its worker costs each
+        of the others one attempt at most: from then on every one of them is claimed alone.
+        """
+        asked_at = awake()
+        with self._engine.begin() as connection:
+            now = schema.now(connection)
+            small = or_(documents.c.seen_size <= SMALL, documents.c.wanted == "absent")
+            never_tried = and_(documents.c.attempts == 0, documents.c.next_try_at.is_(None))
+            no_doubt = and_(documents.c.lease_until.is_(None), documents.c.verify_at.is_(None))
+            wanted = (
+                select(documents.c.id)
+                .where(documents.c.id.in_(document_ids), _has_work(now, recipe), small, never_tried, no_doubt)
+                .order_by(documents.c.id)
+                .with_for_update(skip_locked=True)
+            )
+            free = connection.execute(wanted).scalars().all()
+            if not free:
+                return []
+            rows = connection.execute(
+                update(documents)
+                .where(documents.c.id.in_(free))
+                .values(
+                    token=documents.c.token + 1,
+                    lease_until=now + self.lease_s,
+                    lease_owner=self._owner,
+                    attempts=1,
+                    state=State.PARSING,
+                )
+                .returning(*documents.c)
+            ).all()
+            names = {row.source for row in rows}
+            homes = {home.name: home for home in connection.execute(select(sources).where(sources.c.name.in_(names)))}
+        deadline_of = {row.id: Deadline(asked_at, self.lease_s) for row in rows}
+        return [_claim(row, homes.get(row.source), deadline_of[row.id], doubt=False) for row in rows]
 
     def renew(self, claims: Iterable[Claim]) -> None:
         """Extend the leases of attempts that are still at work, and their deadlines once that is committed."""
@@ -188,39 +226,51 @@ class Ledger:
             LeaseLost: another attempt has taken over; nothing was written.
         """
         with self._engine.begin() as connection:
-            now = schema.now(connection)
-            moved_on = documents.c.desired_generation != claim.generation
-            row = connection.execute(
-                update(documents)
-                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
-                .values(
-                    indexed_generation=claim.generation,
-                    version=indexed.version,
-                    recipe=indexed.recipe,
-                    collection=indexed.collection,
-                    chunks=indexed.chunks,
-                    vectors_pending=indexed.vectors_pending,
-                    bytes=indexed.size,
-                    state=case((moved_on, State.QUEUED.value), else_=indexed.state.value),
-                    reason=indexed.reason,
-                    error_class=indexed.error_class,
-                    title=indexed.title,
-                    filetype=indexed.filetype,
-                    parse_ms=indexed.parse_ms,
-                    attempts=0,
-                    next_try_at=None,
-                    lease_until=None,
-                    lease_owner=None,
-                    embed_lease_until=now + self.lease_s if indexed.embeds_here else None,
-                    embed_next_try_at=None,
-                    searchable_at=now,
-                    indexed_at=now,
-                )
-                .returning(moved_on.label("moved_on"))
-            ).one_or_none()
-        if row is None:
+            moved_on = self._commit(connection, claim, indexed)
+        if moved_on is None:
             raise LeaseLost("Another worker has taken over.")
-        return bool(row.moved_on)
+        return moved_on
+
+    def commit_all(self, done: Sequence[tuple[Claim, Indexed]]) -> list[bool | None]:
+        """Do the same for several documents in one transaction; None: another attempt has taken over that one."""
+        told: dict[str, bool | None] = {}
+        with self._engine.begin() as connection:
+            for claim, indexed in sorted(done, key=lambda pair: pair[0].document_id):  # row locks in one order
+                told[claim.document_id] = self._commit(connection, claim, indexed)
+        return [told[claim.document_id] for claim, _ in done]
+
+    def _commit(self, connection: Connection, claim: Claim, indexed: Indexed) -> bool | None:
+        now = schema.now(connection)
+        moved_on = documents.c.desired_generation != claim.generation
+        row = connection.execute(
+            update(documents)
+            .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+            .values(
+                indexed_generation=claim.generation,
+                version=indexed.version,
+                recipe=indexed.recipe,
+                collection=indexed.collection,
+                chunks=indexed.chunks,
+                vectors_pending=indexed.vectors_pending,
+                bytes=indexed.size,
+                state=case((moved_on, State.QUEUED.value), else_=indexed.state.value),
+                reason=indexed.reason,
+                error_class=indexed.error_class,
+                title=indexed.title,
+                filetype=indexed.filetype,
+                parse_ms=indexed.parse_ms,
+                attempts=0,
+                next_try_at=None,
+                lease_until=None,
+                lease_owner=None,
+                embed_lease_until=now + self.lease_s if indexed.embeds_here else None,
+                embed_next_try_at=None,
+                searchable_at=now,
+                indexed_at=now,
+            )
+            .returning(moved_on.label("moved_on"))
+        ).one_or_none()
+        return None if row is None else bool(row.moved_on)
 
     def confirm(self, claim: Claim) -> Confirmed:
         """Record that the claimed generation has the bytes that are indexed already, and release the lease.
@@ -319,6 +369,14 @@ class Ledger:
                 found |= {row.id: (row.bulk, row.observed_at) for row in connection.execute(query)}
         first = sorted(found, key=found.__getitem__)[:limit]
         return [(key, found[key][0]) for key in first]
+
+    def due_among(self, document_ids: Sequence[str], recipe: str) -> list[str]:
+        """Return those documents that have something to do and that nobody holds."""
+        with self._reading.connect() as connection:
+            now = schema.now(connection)
+            mine = documents.c.id.in_(document_ids)
+            query = select(documents.c.id).where(mine, _has_work(now, recipe), _is_free(now))
+            return list(connection.execute(query).scalars())
 
     def outgrow(self, claim: Claim, token: int) -> bool:
         """Move a document past ``token``, which the index has seen and the ledger does not know, and release its lease.
@@ -532,7 +590,7 @@ def _is_free(now: Any) -> Any:
     return and_(lease, or_(documents.c.next_try_at.is_(None), documents.c.next_try_at <= now))
 
 
-def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: bool, before: str) -> Claim:
+def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: bool) -> Claim:
     return Claim(
         document_id=row.id,
         source=row.source,
@@ -551,7 +609,6 @@ def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: b
         collection=row.collection,
         indexed_generation=row.indexed_generation,
         doubt=doubt,
-        state_before=before,
         bulk=row.bulk,
         extra=json.loads(row.extra) if row.extra else {},
         deadline=deadline,

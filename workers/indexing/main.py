@@ -105,6 +105,8 @@ def _end_when_stuck(stall: Stall) -> None:
 
 def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, Any]:
     """Build the worker and its parser pool; checks servers, model and collection on the way."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from workers.adapters import qdrant
     from workers.adapters.budget import Budget
     from workers.adapters.embeddings import EmbeddingClient
@@ -170,6 +172,7 @@ def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, 
         max_bytes=settings.parse_max_bytes,
         rules=rules,
         handover=embedding,
+        parsing=ThreadPoolExecutor(settings.parser_children, thread_name_prefix="parse"),
     )
 
     def beat() -> None:

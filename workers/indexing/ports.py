@@ -60,8 +60,14 @@ class Index(Protocol):
     def stored(self, document_id: str) -> dict[str, StoredPoint]:
         """Return every point of one document, by id."""
 
+    def stored_of(self, document_ids: Sequence[str]) -> dict[str, dict[str, StoredPoint]]:
+        """Return the same for several documents; one without points may be left out."""
+
     def put(self, points: Sequence[Point], token: int) -> None:
         """Store points; one that a newer attempt has stored stays as it is.  Twice is the same as once."""
+
+    def put_all(self, puts: Sequence[tuple[Sequence[Point], int]]) -> None:
+        """Do several `put`, of different documents, each under its own token."""
 
     def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
         """Renew position, metadata, version and fence of stored points; text and vectors stay.
@@ -77,6 +83,9 @@ class Index(Protocol):
 
     def drop_document(self, document_id: str, token: int) -> None:
         """Forget every point of a document, except those that a newer attempt has stored."""
+
+    def drop_documents(self, drops: Sequence[tuple[str, int]]) -> None:
+        """Do several `drop_document`, each under its own token."""
 
     def pending(self, document_id: str) -> list[PendingPoint]:
         """Return the document's points that still need a dense vector."""

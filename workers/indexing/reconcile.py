@@ -13,6 +13,8 @@ Created, modified, deleted, retried, restored, taken over from a dead worker: al
   look       the source has not moved on, or we go round
   commit     in the ledger; the document can be found
 
+Documents of a backfill take these steps side by side (`company`); nothing here can tell the difference.
+
 Dense vectors that are still missing follow in `embed`.  What each step defends against is in ADR 0001, and
 tests/property/protocol_model.py searches what happens without it.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -37,14 +40,17 @@ from workers.errors import (
     SourceUnsettled,
     TooManyAttempts,
 )
+from workers.indexing import steps
 from workers.indexing.chunk import ChunkOptions, chunk
+from workers.indexing.company import Company, Ports, Result, alone
 from workers.indexing.deadline import LeaseLost
 from workers.indexing.desk import Wanted
 from workers.indexing.ledger import MAX_ATTEMPTS, Claim, Indexed, Ledger
 from workers.indexing.metadata import NO_RULES, Described, FolderRules, describe
-from workers.indexing.ports import Index, Parser, Point, StoredPoint, Vector
+from workers.indexing.ports import Index, Parser, Point, StoredPoint
 from workers.indexing.recipe import Space
 from workers.indexing.sources import Look, OpenFile, look_again, open_document
+from workers.indexing.steps import DropDocument, Put, Walk
 from workers.indexing.values import Chunk, Parsed
 
 log = structlog.get_logger()
@@ -99,6 +105,7 @@ class Pipeline:
     max_bytes: int
     rules: FolderRules = NO_RULES
     handover: Handover | None = None
+    parsing: Executor | None = None  # on what files are parsed that are indexed side by side
 
     def reconcile(self, claim: Claim) -> Outcome:
         """Make the index agree with whatever is at the claimed path now, and commit.
@@ -106,8 +113,19 @@ class Pipeline:
         Raises:
             Transient: try again later.  Everything else that a document can be is an outcome.
         """
+        return alone(self._walk(claim), self._ports)
+
+    def reconcile_all(self, claims: Sequence[Claim]) -> list[Result[Outcome]]:
+        """Do the same for several documents side by side; what each would return, or raise, is in its result."""
+        return Company(self._ports, self.parsing).walk([self._walk(claim) for claim in claims])
+
+    @property
+    def _ports(self) -> Ports:
+        return Ports(self.ledger, self.index, self.parser)
+
+    def _walk(self, claim: Claim) -> Walk[Outcome]:
         for _ in range(ROUNDS):
-            outcome = self._attempt(claim)
+            outcome = yield from self._attempt(claim)
             if outcome is not None:
                 return outcome
             # What this round has written is not what the next may want: no short cut.
@@ -116,30 +134,35 @@ class Pipeline:
 
     def park(self, claim: Claim, reason: str, error_class: str) -> Outcome:
         """Give up on this version of the document: nothing of it stays in the index, and people are told why."""
+        return alone(self._parked(claim, reason, error_class), self._ports)
+
+    def _parked(self, claim: Claim, reason: str, error_class: str) -> Walk[Outcome]:
         return self._without_chunks(claim, State.PARKED, reason=reason, error_class=error_class)
 
-    def _attempt(self, claim: Claim) -> Outcome | None:
+    def _attempt(self, claim: Claim) -> Walk[Outcome | None]:
         """One round; None when the source or the index moved on meanwhile."""
         if claim.attempts > MAX_ATTEMPTS:
             reason = f"It ended its worker {MAX_ATTEMPTS} times. Change it, or run: upwell documents retry"
-            return self.park(claim, reason, TooManyAttempts.__name__)
+            return (yield from self._parked(claim, reason, TooManyAttempts.__name__))
         if claim.wanted == "absent" and claim.absent_as == "skipped":
-            return self._without_chunks(claim, State.SKIPPED, reason=claim.absent_reason)
+            return (yield from self._without_chunks(claim, State.SKIPPED, reason=claim.absent_reason))
         with open_document(claim.root, claim.raw_path, claim.marker) as file:
             if file is None:
-                return self._absent(claim)
-            return self._present(claim, file)
+                return (yield from self._absent(claim))
+            return (yield from self._present(claim, file))
 
-    def _absent(self, claim: Claim) -> Outcome:
+    def _absent(self, claim: Claim) -> Walk[Outcome]:
         if claim.wanted == "absent":
-            return self._without_chunks(claim, State.DELETED)
+            return (yield from self._without_chunks(claim, State.DELETED))
         # The watcher decides about deletions: it looks twice, and knows whether the whole folder is gone.
         raise SourceUnavailable(
             "It is not there any more. It stays searchable until its watcher confirms the deletion."
         )
 
-    def _present(self, claim: Claim, file: OpenFile) -> Outcome | None:
+    def _present(self, claim: Claim, file: OpenFile) -> Walk[Outcome | None]:
         started = time.monotonic()
+        state: State
+        fault: Exception
         try:
             if file.look.size > self.max_bytes:
                 raise DocumentTooBig(
@@ -148,24 +171,26 @@ class Pipeline:
             version = file.digest()
             if self._already_indexed(claim, version):
                 return self._unchanged(claim, version, file.look)
-            parsed = self.parser.parse(file.fd, claim.path)
+            parsed = yield from steps.parse(file.fd, claim.path)
             wanted = chunk(claim.document_id, parsed, self.options)
             if not wanted:
                 raise NoText("There is no text in it.")
         except NoText as nothing:
-            return self._without_chunks(claim, State.EMPTY, reason=str(nothing), size=file.look.size)
+            state, fault = State.EMPTY, nothing
         except NotADocument as other:
-            name = type(other).__name__
-            return self._without_chunks(claim, State.SKIPPED, reason=str(other), size=file.look.size, error_class=name)
+            state, fault = State.SKIPPED, other
         except Permanent as error:
-            name = type(error).__name__
-            return self._without_chunks(claim, State.PARKED, reason=str(error), size=file.look.size, error_class=name)
-        parse_ms = (time.monotonic() - started) * 1000
-        return self._store(claim, file, version, parsed, wanted, parse_ms)
+            state, fault = State.PARKED, error
+        else:
+            parse_ms = (time.monotonic() - started) * 1000
+            return (yield from self._store(claim, file, version, parsed, wanted, parse_ms))
+        name = None if state == State.EMPTY else type(fault).__name__
+        size = file.look.size
+        return (yield from self._without_chunks(claim, state, reason=str(fault), size=size, error_class=name))
 
     def _store(
         self, claim: Claim, file: OpenFile, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
-    ) -> Outcome | None:
+    ) -> Walk[Outcome | None]:
         started = time.monotonic()
         look = file.look
         described = describe(
@@ -177,11 +202,12 @@ class Pipeline:
             rules=self.rules,
         )
         points = self._points(claim, look, version, parsed, described, wanted)
-        stored = self._stored(claim)
-        added = self._with_known_vectors([point for point in points if point.id not in stored])
+        stored = yield from self._stored(claim)
+        added = yield from self._with_known_vectors([point for point in points if point.id not in stored])
         kept = [point for point in points if point.id in stored]
 
-        self._write(claim, added, self.index.put)
+        for start in range(0, len(added), WRITE_BATCH):
+            yield Put(added[start : start + WRITE_BATCH], claim.token, claim.deadline)
         if kept:  # with none, what we have just put is ours, and no older attempt can take it away
             self._restate(claim, kept, stored, version)
             stored = self.index.stored(claim.document_id)
@@ -195,7 +221,7 @@ class Pipeline:
         pending = [point for point in added if point.vector is None]
         pending += [point for point in kept if not (stored[point.id].embedded or stored[point.id].refused)]
         here = bool(pending) and self.handover is not None and self.handover.has_room(bulk=claim.bulk)
-        moved_on = self.ledger.commit(
+        moved_on = yield from steps.commit(
             claim,
             Indexed(
                 state=State.EMBEDDING if pending else State.READY,
@@ -268,13 +294,12 @@ class Pipeline:
         reason: str | None = None,
         size: int = 0,
         error_class: str | None = None,
-    ) -> Outcome:
+    ) -> Walk[Outcome]:
         """Nothing of this document belongs in the index: take away what is there, and say why."""
-        removed = len(self._stored(claim))
+        removed = len((yield from self._stored(claim)))
         if removed:
-            claim.deadline.check()
-            self.index.drop_document(claim.document_id, claim.token)
-        moved_on = self.ledger.commit(
+            yield DropDocument(claim.document_id, claim.token, claim.deadline)
+        moved_on = yield from steps.commit(
             claim,
             Indexed(
                 state=state,
@@ -288,13 +313,13 @@ class Pipeline:
         )
         return Outcome(claim.document_id, state, removed=removed, moved_on=moved_on)
 
-    def _stored(self, claim: Claim) -> dict[str, StoredPoint]:
+    def _stored(self, claim: Claim) -> Walk[dict[str, StoredPoint]]:
         """Return what the index holds; a token above ours means that the ledger is older than the index.
 
         It was restored from a copy, and gives tokens out a second time: every write of ours would lose against points
         of attempts that it does not remember.  It is moved past them, and the document is claimed anew.
         """
-        stored = self.index.stored(claim.document_id)
+        stored = yield from steps.stored(claim.document_id)
         highest = max((point.token for point in stored.values()), default=0)
         if highest > claim.token:
             if self.ledger.outgrow(claim, highest):
@@ -302,12 +327,12 @@ class Pipeline:
             raise LeaseLost("The index has seen later attempts than this one.")
         return stored
 
-    def _with_known_vectors(self, points: list[Point]) -> list[Point]:
+    def _with_known_vectors(self, points: list[Point]) -> Walk[list[Point]]:
         """A text that was embedded before, in any document, is not sent again."""
         if not points:
             return points
         keys = {point.id: self.space.cache_key(point.text) for point in points}
-        known: dict[str, Vector] = self.ledger.vectors.known(keys.values())
+        known = yield from steps.known(list(keys.values()))
         return [replace(point, vector=known.get(keys[point.id])) for point in points]
 
     def _points(

@@ -12,6 +12,8 @@ from workers.contract.messages import (
     TASK_RECONCILE,
     EmbeddingsPending,
     LookAtDocument,
+    LookAtDocuments,
+    Message,
     MessageRejected,
     decode,
 )
@@ -29,17 +31,22 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
     def reconcile_document(raw: Any) -> None:
         with stall.working():
             message = _decoded(raw)
-            if not isinstance(message, LookAtDocument):
-                return
-            key = str(message.document_id)
-            if not message.bulk:
-                worker.look(key)
-                return
-            with bulk.place() as free:
-                if free:
-                    worker.look(key)
-                else:
-                    worker.hints.look([key], bulk=True)  # to the end of the queue; a lost hint is the sweep's
+            match message:
+                case LookAtDocument(bulk=False):
+                    worker.look(str(message.document_id))
+                case LookAtDocument():
+                    in_turn([str(message.document_id)])
+                case LookAtDocuments():
+                    in_turn([str(key) for key in message.document_ids])
+
+    def in_turn(keys: list[str]) -> None:
+        with bulk.place() as free:
+            if not free:
+                worker.hints.look(keys, bulk=True)  # to the end of the queue; a lost hint is the sweep's
+            elif len(keys) == 1:
+                worker.look(keys[0])
+            else:
+                worker.look_all(keys)
 
     @app.task(name=TASK_EMBED)  # type: ignore[untyped-decorator]
     def embed_pending(raw: Any) -> None:
@@ -49,7 +56,7 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
                 worker.embed()
 
 
-def _decoded(raw: Any) -> LookAtDocument | EmbeddingsPending | None:
+def _decoded(raw: Any) -> Message | None:
     """Whoever can write to the broker can send anything; what is not ours is dropped, and the sweep knows better."""
     try:
         return decode(raw)

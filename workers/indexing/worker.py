@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -56,16 +57,48 @@ class IndexWorker:
             return None
         started = time.monotonic()
         with self.leases.kept(claim):
-            outcome = self._attempt(claim)
+            outcome = self._attempt(claim, lambda: self.pipeline.reconcile(claim))
         self.tally.add(stage__reconcile__seconds=time.monotonic() - started, stage__reconcile__count=1)
         if outcome is None:
             return None
+        self._tell(outcome, started)
+        if outcome.moved_on:
+            self.hints.look([document_id], bulk=claim.bulk)
+        if outcome.vectors_pending and not outcome.embeds_here:
+            self.hints.embed()
+        return outcome
+
+    def look_all(self, document_ids: Sequence[str]) -> None:
+        """Make documents of a backfill true: side by side those that nothing is known against, the others alone."""
+        claims = []
+        if self.index_breaker.failures == 0:  # else one at a time tries whether Qdrant is back
+            claims = self.ledger.claim_fresh(document_ids, self.pipeline.recipe)
+        if claims:
+            self._look_together(claims)
+        left = [key for key in document_ids if key not in {claim.document_id for claim in claims}]
+        for key in self.ledger.due_among(left, self.pipeline.recipe) if left else ():
+            self.look(key)
+
+    def _look_together(self, claims: Sequence[Claim]) -> None:
+        started = time.monotonic()
+        with self.leases.kept(*claims):
+            results = self.pipeline.reconcile_all(claims)
+            outcomes = [self._attempt(claim, result.get) for claim, result in zip(claims, results, strict=True)]
+        self.tally.add(stage__reconcile__seconds=time.monotonic() - started, stage__reconcile__count=len(claims))
+        done = [outcome for outcome in outcomes if outcome is not None]
+        for outcome in done:
+            self._tell(outcome, started)
+        self.hints.look([outcome.document_id for outcome in done if outcome.moved_on], bulk=True)
+        if any(outcome.vectors_pending and not outcome.embeds_here for outcome in done):
+            self.hints.embed()
+
+    def _tell(self, outcome: Outcome, started: float) -> None:
         if outcome.parse_s:
             self.tally.add(stage__parse__seconds=outcome.parse_s, stage__parse__count=1)
             self.tally.add(stage__store__seconds=outcome.store_s, stage__store__count=1)
         log.info(
             "document.reconciled",
-            document=document_id,
+            document=outcome.document_id,
             state=outcome.state,
             added=outcome.added,
             removed=outcome.removed,
@@ -73,11 +106,6 @@ class IndexWorker:
             pending=outcome.vectors_pending,
             ms=round((time.monotonic() - started) * 1000),
         )
-        if outcome.moved_on:
-            self.hints.look([document_id], bulk=claim.bulk)
-        if outcome.vectors_pending and not outcome.embeds_here:
-            self.hints.embed()
-        return outcome
 
     def embed(self) -> None:
         """Fetch missing vectors for a while; ask for another turn when there is more."""
@@ -86,9 +114,9 @@ class IndexWorker:
         if self.embedding.drain():
             self.hints.embed()
 
-    def _attempt(self, claim: Claim) -> Outcome | None:
+    def _attempt(self, claim: Claim, reconcile: Callable[[], Outcome]) -> Outcome | None:
         try:
-            outcome = self.pipeline.reconcile(claim)
+            outcome = reconcile()
             if outcome.asked_index:
                 self.index_breaker.succeeded()
             return outcome
@@ -99,7 +127,7 @@ class IndexWorker:
             # Qdrant is well, so there is nothing to be patient with: a housekeeper makes the collection again.
             self._later(claim, exc, OUTAGE_S, counted=False)
         except IndexUnavailable as exc:
-            wait = self.index_breaker.failed(exc.retry_after, reason=str(exc))
+            wait = self.index_breaker.failed(exc.retry_after, reason=str(exc), cause=exc)
             self._later(claim, exc, max(OUTAGE_S, wait), counted=False)
         except Outage as exc:
             self._later(claim, exc, exc.retry_after or OUTAGE_S, counted=False)
