@@ -34,7 +34,8 @@ from workers.indexing.recipe import Space
 from workers.indexing.reconcile import Pipeline
 from workers.indexing.worker import IndexWorker
 
-WRITES = {"put", "restate", "restamp", "drop", "drop_document", "commit", "confirm"}
+COMMITS = {"commit", "commit_all", "confirm"}
+WRITES = COMMITS | {"put", "put_all", "restate", "restamp", "drop", "drop_document", "drop_documents"}
 FAULTS = ("killed before", "killed after", "lost, applied", "lost, not applied", "late, killed", "late, failed")
 TEXTS = {"a": "alpha", "b": "beta", "c": "gamma"}
 
@@ -55,7 +56,7 @@ class Faulty:
             return method
 
         def call(*args):
-            answer = self._fault.meets(lambda: method(*args), ledger=name in ("commit", "confirm"))
+            answer = self._fault.meets(lambda: method(*args), ledger=name in COMMITS)
             self._reader()
             return answer
 

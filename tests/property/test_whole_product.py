@@ -39,7 +39,7 @@ from tests.support.fuse import Fuse, Moment
 from tests.support.product import RECIPE, SOURCE, Product
 from workers.contract.broker import Hints, make_celery
 from workers.contract.identity import document_id
-from workers.contract.messages import EmbeddingsPending, LookAtDocument, Queue, decode
+from workers.contract.messages import EmbeddingsPending, LookAtDocument, LookAtDocuments, Message, Queue, decode
 from workers.contract.schema import documents, processes
 from workers.housekeeping.sweep import Waiting, sweep
 
@@ -258,7 +258,7 @@ class WholeProduct(RuleBasedStateMachine):
     def _lengths(self) -> dict[Queue, int]:
         return {queue: int(self.broker.llen(f"{self.prefix}{queue}")) for queue in Queue}  # type: ignore[arg-type]
 
-    def _take(self, place: int, *, again: bool = False) -> LookAtDocument | EmbeddingsPending | None:
+    def _take(self, place: int, *, again: bool = False) -> Message | None:
         """Take a message off a queue, as Celery does; ``again``: it stays there as well."""
         waiting = [(queue, raw) for queue in Queue for raw in self.broker.lrange(f"{self.prefix}{queue}", 0, -1)]
         if not waiting:
@@ -269,11 +269,14 @@ class WholeProduct(RuleBasedStateMachine):
         [arguments, _, _] = json.loads(base64.b64decode(json.loads(raw)["body"]))
         return decode(arguments[0])
 
-    def _handle(self, message: LookAtDocument | EmbeddingsPending) -> None:
-        if isinstance(message, LookAtDocument):
-            self.product.worker.look(str(message.document_id))
-        else:
-            self.product.worker.embed()
+    def _handle(self, message: Message) -> None:
+        match message:
+            case LookAtDocument():
+                self.product.worker.look(str(message.document_id))
+            case LookAtDocuments():
+                self.product.worker.look_all([str(key) for key in message.document_ids])
+            case EmbeddingsPending():
+                self.product.worker.embed()
 
     def _start_watcher(self) -> None:
         patience: dict[str, Any] = {

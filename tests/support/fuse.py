@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Moment = Literal["before", "after", "on its way"]
-WRITES = frozenset({"put", "restate", "restamp", "drop", "drop_document", "put_vectors", "mark_refused"})
+WRITES = frozenset(
+    {"put", "put_all", "restate", "restamp", "drop", "drop_document", "drop_documents", "put_vectors", "mark_refused"}
+)
 
 
 class Killed(BaseException):

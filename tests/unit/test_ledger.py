@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
@@ -351,6 +352,39 @@ def test_a_lease_lasts_as_long_as_the_ledger_was_told(engine):
     Ledger(engine, "hasty", lease_s=-1.0).claim(SEEN.document_id, RECIPE)
 
     assert Ledger(engine, "patient").claim(SEEN.document_id, RECIPE) is not None
+
+
+def test_documents_of_a_backfill_are_claimed_and_committed_together_and_each_by_its_own_token(engine, ledger):
+    seen = [Observation("docs", b"%d.txt" % number, Stat(1, 1, number), bulk=True) for number in range(6)]
+    keys = observe(engine, seen)
+    put(engine, keys[0], attempts=1)
+    put(engine, keys[1], lease_until=1.0)
+    put(engine, keys[2], verify_at=1.0)
+    assert ledger.claim(keys[3], RECIPE) is not None
+
+    claims = ledger.claim_fresh(keys, RECIPE)
+
+    assert sorted(claim.document_id for claim in claims) == sorted(keys[4:])
+    assert [(claim.attempts, claim.doubt, claim.root) for claim in claims] == [(1, False, "/docs")] * 2
+    assert ledger.claim_fresh(keys, RECIPE) == []
+    assert sorted(ledger.due_among(keys, RECIPE)) == sorted(keys[:3])
+
+    put(engine, claims[0].document_id, token=claims[0].token + 1)
+    observe(engine, [replace(seen[int(claims[1].path[0])], touched=True)])
+
+    assert ledger.commit_all([(claim, indexed()) for claim in claims]) == [None, True]
+    assert row(engine, claims[0].document_id).indexed_generation == 0
+    assert row(engine, claims[1].document_id).indexed_generation == 1
+
+
+def test_workers_that_claim_the_same_documents_together_share_them_out(engine):
+    keys = observe(engine, [Observation("docs", b"%d.txt" % number, Stat(1, 1, number)) for number in range(20)])
+    workers = [Ledger(engine, f"worker-{number}") for number in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda worker: worker.claim_fresh(keys, RECIPE), workers))
+
+    assert sorted(claim.document_id for claims in taken for claim in claims) == sorted(keys)
 
 
 def test_two_watchers_that_see_changes_at_once_ask_for_two_looks(engine):

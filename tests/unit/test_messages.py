@@ -6,13 +6,25 @@ from uuid import uuid4
 
 import pytest
 
-from workers.contract.messages import EmbeddingsPending, LookAtDocument, MessageRejected, Queue, decode, encode, route
+from workers.contract.messages import (
+    EmbeddingsPending,
+    LookAtDocument,
+    LookAtDocuments,
+    MessageRejected,
+    Queue,
+    decode,
+    encode,
+    route,
+)
 from workers.indexing.tasks import _decoded
 
 LOOK = LookAtDocument(document_id=uuid4())
+LOOK_TOGETHER = LookAtDocuments(document_ids=(uuid4(), uuid4()))
 
 
-@pytest.mark.parametrize("message", [LOOK, LookAtDocument(document_id=uuid4(), bulk=True), EmbeddingsPending()])
+@pytest.mark.parametrize(
+    "message", [LOOK, LookAtDocument(document_id=uuid4(), bulk=True), LOOK_TOGETHER, EmbeddingsPending()]
+)
 def test_a_message_comes_out_as_it_went_in(message):
     assert decode(encode(message)) == message
 
@@ -23,13 +35,28 @@ def test_a_message_comes_out_as_it_went_in(message):
         encode(LOOK) | {"v": 2},
         encode(LOOK) | {"added_in_a_later_release": True},
         encode(LOOK) | {"document_id": "../../etc/passwd"},
+        encode(LOOK_TOGETHER) | {"document_ids": ["../../etc/passwd"]},
+        encode(LOOK_TOGETHER) | {"document_ids": []},
+        encode(LOOK_TOGETHER) | {"document_ids": [str(uuid4())] * 1000},
         {"kind": "document.drop"},
         {},
         [],
         "text",
         None,
     ],
-    ids=["a later version", "a later field", "no id", "another kind", "empty", "a list", "a text", "nothing"],
+    ids=[
+        "a later version",
+        "a later field",
+        "no id",
+        "no ids",
+        "no document",
+        "too many",
+        "another kind",
+        "empty",
+        "a list",
+        "a text",
+        "nothing",
+    ],
 )
 def test_what_no_release_of_this_contract_sends_is_rejected_and_costs_no_worker(raw):
     with pytest.raises(MessageRejected) as rejected:
@@ -40,6 +67,7 @@ def test_what_no_release_of_this_contract_sends_is_rejected_and_costs_no_worker(
 
 
 def test_a_backfill_has_a_queue_of_its_own():
-    routes = [route(m)[1] for m in (LOOK, LookAtDocument(document_id=uuid4(), bulk=True), EmbeddingsPending())]
+    bulk = LookAtDocument(document_id=uuid4(), bulk=True)
+    routes = [route(message)[1] for message in (LOOK, bulk, LOOK_TOGETHER, EmbeddingsPending())]
 
-    assert routes == [Queue.LIVE, Queue.BULK, Queue.EMBED]
+    assert routes == [Queue.LIVE, Queue.BULK, Queue.BULK, Queue.EMBED]

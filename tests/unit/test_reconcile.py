@@ -73,6 +73,10 @@ class Bench:
         with self.engine.connect() as connection:
             return connection.execute(select(documents).where(documents.c.id == key)).one()
 
+    def change(self, key: str, **values) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(update(documents).where(documents.c.id == key).values(**values))
+
     def expire(self, key: str) -> None:
         """Let leases and waiting times end."""
         with self.engine.begin() as connection:

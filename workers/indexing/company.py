@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -145,7 +145,6 @@ class Company:
 
     ports: Ports
     parsing: Executor | None = None
-    patience_s: float = field(default=PATIENCE_S)
 
     def walk(self, walks: Sequence[Walk[T]]) -> list[Result[T]]:
         """Drive all to their ends; returns their results, in order."""
@@ -174,7 +173,7 @@ class Company:
         left = {walker.parsing: walker for walker in walkers if walker.parsing is not None}
         came = False
         while left:
-            done, _ = wait(left, timeout=self.patience_s if came else None, return_when=FIRST_COMPLETED)
+            done, _ = wait(left, timeout=PATIENCE_S if came else None, return_when=FIRST_COMPLETED)
             if not done:
                 return
             came = True
