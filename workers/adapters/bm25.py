@@ -156,7 +156,12 @@ def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> d
 
 
 def _compounds(text: str) -> list[str]:
-    return [name for name in _NAME.findall(text) if len(name) <= LONGEST_WORD and _JOINTS.search(name)]
+    # Words like "word" and "Word" have no joints; they are nearly all, and told apart faster than by the expression.
+    return [
+        name
+        for name in _NAME.findall(text)
+        if not (name.isalpha() and name[1:].islower()) and len(name) <= LONGEST_WORD and _JOINTS.search(name)
+    ]
 
 
 def _other_forms(name: str) -> list[str]:

@@ -8,11 +8,10 @@ equal parts; scripts that one such language has to itself need no vote.  Whole d
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import cache, lru_cache
 from typing import Any
 
-from qdrant_edge import Bm25, Bm25Config
+from qdrant_edge import Bm25, Bm25Config, Language, StopwordsSet
 
 NAMES = {
     "ar": "arabic",
@@ -53,25 +52,38 @@ def language_of(text: str, *, question: bool = False) -> str | None:
 
     A ``question`` is short: one stop word is enough there, where a text needs two.
     """
-    words = _LETTERS.findall(text[:SAMPLE].lower())
-    letters = sum(map(len, words))
-    for name, script in _SCRIPTS.items():
-        if letters and sum(map(len, script.findall("".join(words)))) * 2 > letters:
-            return name
-    votes: Counter[str] = Counter()
+    sample = text[:SAMPLE].lower()
+    words = _LETTERS.findall(sample)
+    if not sample.isascii():
+        joined = "".join(words)
+        for name, script in _SCRIPTS.items():
+            if len(script.findall(joined)) * 2 > len(joined):
+                return name
+    votes: dict[str, float] = {}
     for word in set(words):
-        if len(word) <= _LONGEST_STOP_WORD:
-            names = _stop_word_of(word)
-            votes.update(dict.fromkeys(names, 1 / len(names)) if names else {})
-    first, second = [*votes.most_common(2), ("", 0.0), ("", 0.0)][:2]
-    if first[1] < (0.5 if question else 1.5) or first[1] < _LEAD * second[1]:
+        for name in _stop_word_of(word) if len(word) <= _LONGEST_STOP_WORD else ():
+            votes[name] = votes.get(name, 0.0) + 1 / len(_stop_word_of(word))
+    if not votes:
         return None
-    return first[0]
+    first = max(votes, key=votes.__getitem__)
+    most = votes.pop(first)
+    if most < (0.5 if question else 1.5) or most < _LEAD * max(votes.values(), default=0.0):
+        return None
+    return first
 
 
 @lru_cache(maxsize=1 << 16)
 def _stop_word_of(word: str) -> tuple[str, ...]:
+    if _anybodys().embed_query(word).indices:  # nearly every word: one question instead of one for each language
+        return ()
     return tuple(name for name in _LATIN if not _model(name).embed_query(word).indices)
+
+
+@cache
+def _anybodys() -> Any:
+    """Return a model that knows the stop words of all Latin languages."""
+    languages = {getattr(Language, name.capitalize()) for name in _LATIN}
+    return Bm25(Bm25Config(stopwords=StopwordsSet(languages=languages, custom=None)))
 
 
 @cache

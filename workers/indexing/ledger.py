@@ -12,7 +12,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine, Row, and_, case, func, insert, null, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Engine,
+    Float,
+    Row,
+    String,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -118,6 +134,7 @@ class Ledger:
         self.vectors = EmbeddingCache(engine, owner)
         self.lease_s = lease_s
         self._late_writes_s = late_writes_s
+        self._committing: Update | None = None
 
     # ------------------------------------------------------------------ one document
 
@@ -240,35 +257,19 @@ class Ledger:
         return [told[claim.document_id] for claim, _ in done]
 
     def _commit(self, connection: Connection, claim: Claim, indexed: Indexed) -> bool | None:
-        now = schema.now(connection)
-        moved_on = documents.c.desired_generation != claim.generation
+        if self._committing is None:
+            self._committing = _committing(connection)
         row = connection.execute(
-            update(documents)
-            .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
-            .values(
-                indexed_generation=claim.generation,
-                version=indexed.version,
-                recipe=indexed.recipe,
-                collection=indexed.collection,
-                chunks=indexed.chunks,
-                vectors_pending=indexed.vectors_pending,
-                bytes=indexed.size,
-                state=case((moved_on, State.QUEUED.value), else_=indexed.state.value),
-                reason=indexed.reason,
-                error_class=indexed.error_class,
-                title=indexed.title,
-                filetype=indexed.filetype,
-                parse_ms=indexed.parse_ms,
-                attempts=0,
-                next_try_at=None,
-                lease_until=None,
-                lease_owner=None,
-                embed_lease_until=now + self.lease_s if indexed.embeds_here else None,
-                embed_next_try_at=None,
-                searchable_at=now,
-                indexed_at=now,
-            )
-            .returning(moved_on.label("moved_on"))
+            self._committing,
+            {
+                "document": claim.document_id,
+                "claimed": claim.token,
+                "generation": claim.generation,
+                "new_state": indexed.state.value,
+                "embed_lease": self.lease_s if indexed.embeds_here else None,
+                "size": indexed.size,
+                **{name: getattr(indexed, name) for name in _COMMITTED},
+            },
         ).one_or_none()
         return None if row is None else bool(row.moved_on)
 
@@ -558,6 +559,47 @@ class Ledger:
 def backoff_s(attempt: int) -> float:
     """Seconds to wait before attempt number ``attempt`` + 1: 5 s doubling to an hour, with jitter."""
     return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
+
+
+_COMMITTED = (
+    "version",
+    "recipe",
+    "collection",
+    "chunks",
+    "vectors_pending",
+    "reason",
+    "error_class",
+    "title",
+    "filetype",
+    "parse_ms",
+)
+"""Columns that a commit writes as they are in `Indexed`."""
+
+
+def _committing(connection: Connection) -> Update:
+    """Return the statement of a commit.  Made once: to build it takes longer than to execute it."""
+    now = schema.now(connection)
+    generation = bindparam("generation", type_=BigInteger)
+    moved_on = documents.c.desired_generation != generation
+    return (
+        update(documents)
+        .where(documents.c.id == bindparam("document"), documents.c.token == bindparam("claimed", type_=BigInteger))
+        .values(
+            **{name: bindparam(name) for name in _COMMITTED},
+            indexed_generation=generation,
+            bytes=bindparam("size"),
+            state=case((moved_on, State.QUEUED.value), else_=bindparam("new_state", type_=String)),
+            attempts=0,
+            next_try_at=None,
+            lease_until=None,
+            lease_owner=None,
+            embed_lease_until=now + bindparam("embed_lease", type_=Float),  # null where nobody goes on with it
+            embed_next_try_at=None,
+            searchable_at=now,
+            indexed_at=now,
+        )
+        .returning(moved_on.label("moved_on"))
+    )
 
 
 def _has_work(now: Any, recipe: str | None) -> Any:
