@@ -37,6 +37,7 @@ from producers.watch import Watcher
 from tests.support.endpoint import Endpoint, Failure
 from tests.support.fuse import Fuse, Moment
 from tests.support.product import RECIPE, SOURCE, Product
+from workers.contract import broker
 from workers.contract.broker import Hints, make_celery
 from workers.contract.identity import document_id
 from workers.contract.messages import EmbeddingsPending, LookAtDocument, LookAtDocuments, Message, Queue, decode
@@ -328,7 +329,8 @@ def _until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600 if EXAMPLES <= 25 else 7200)
-def test_the_index_equals_the_files_whatever_happened(qdrant_url, valkey_url, collection):
+def test_the_index_equals_the_files_whatever_happened(qdrant_url, valkey_url, collection, monkeypatch):
+    monkeypatch.setattr(broker, "SPREAD", 1)  # a handful of files is a backfill worth walking in company
     with Endpoint() as endpoint:
         servers = {"qdrant_url": qdrant_url, "valkey_url": valkey_url, "collection": collection, "endpoint": endpoint}
         machine = type("WholeProduct", (WholeProduct,), servers)

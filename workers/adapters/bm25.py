@@ -23,7 +23,7 @@ from typing import Any
 
 from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
-from workers.adapters.language import language_of
+from workers.adapters.language import MOST_PLAIN, language_of
 
 BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds 3"
 """Part of the recipe: other token ids need other points."""
@@ -156,20 +156,31 @@ def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> d
 
 
 def _compounds(text: str) -> list[str]:
-    # Words like "word" and "Word" have no joints; they are nearly all, and told apart faster than by the expression.
-    return [
-        name
-        for name in _NAME.findall(text)
-        if not (name.isalpha() and name[1:].islower()) and len(name) <= LONGEST_WORD and _JOINTS.search(name)
-    ]
+    names = _NAME.findall(text)
+    compounds = {name for name in set(names) - _plain if _is_compound(name)}
+    return [name for name in names if name in compounds] if compounds else []
 
 
-def _other_forms(name: str) -> list[str]:
+_plain: set[str] = set()
+"""Names met before that are no compounds: nearly all of a text, and left out in one go."""
+
+
+def _is_compound(name: str) -> bool:
+    found = len(name) <= LONGEST_WORD and _JOINTS.search(name) is not None
+    if not found:
+        if len(_plain) >= MOST_PLAIN:
+            _plain.clear()
+        _plain.add(name)
+    return found
+
+
+@lru_cache(maxsize=1 << 13)
+def _other_forms(name: str) -> tuple[str, ...]:
     """Return what else a compound may be called: maxRetries -> max, Retries; max_retries -> maxretries."""
     pieces = re.split("[._-]", name)
     joined = ["".join(pieces)] if len(pieces) > 1 else []
     humps = [_HUMP.findall(piece) for piece in pieces]
-    return [*joined, *(part for parts in humps if len(parts) > 1 for part in parts)]
+    return (*joined, *(part for parts in humps if len(parts) > 1 for part in parts))
 
 
 def _weights(vector: Any) -> dict[int, float]:

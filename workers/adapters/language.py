@@ -43,6 +43,7 @@ _SCRIPTS = {
 _LATIN = tuple(name for name in NAMES.values() if name not in _SCRIPTS)
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LONGEST_STOP_WORD = 12
+MOST_PLAIN = 1 << 16
 _LEAD = 1.25
 """How many times the votes of the second the first needs: Danish and Norwegian, Spanish and Portuguese are close."""
 
@@ -60,9 +61,12 @@ def language_of(text: str, *, question: bool = False) -> str | None:
             if len(script.findall(joined)) * 2 > len(joined):
                 return name
     votes: dict[str, float] = {}
-    for word in set(words):
-        for name in _stop_word_of(word) if len(word) <= _LONGEST_STOP_WORD else ():
-            votes[name] = votes.get(name, 0.0) + 1 / len(_stop_word_of(word))
+    for word in set(words) - _plain:
+        names = _stop_word_of(word) if len(word) <= _LONGEST_STOP_WORD else ()
+        for name in names:
+            votes[name] = votes.get(name, 0.0) + 1 / len(names)
+        if not names:
+            _remember_plain(word)
     if not votes:
         return None
     first = max(votes, key=votes.__getitem__)
@@ -72,7 +76,17 @@ def language_of(text: str, *, question: bool = False) -> str | None:
     return first
 
 
-@lru_cache(maxsize=1 << 16)
+_plain: set[str] = set()
+"""Words met before that are no stop words of anybody: nearly all of a text, and left out in one go."""
+
+
+def _remember_plain(word: str) -> None:
+    if len(_plain) >= MOST_PLAIN:
+        _plain.clear()
+    _plain.add(word)
+
+
+@lru_cache(maxsize=1 << 13)
 def _stop_word_of(word: str) -> tuple[str, ...]:
     if _anybodys().embed_query(word).indices:  # nearly every word: one question instead of one for each language
         return ()
