@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from workers.adapters.embeddings import estimate_tokens
+from workers.adapters.tokens import estimate_tokens
 
 
 class Completion:

@@ -96,6 +96,16 @@ def leaves(error: type) -> list[type]:
     return [error] if not below else [leaf for child in below for leaf in leaves(child)]
 
 
+def test_the_api_loads_no_client_of_a_vendor():
+    code = (
+        "import sys, ops.api.app\n"
+        "heavy = {'openai', 'qdrant_client', 'unstructured', 'watchdog', 'grpc'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("error", leaves(errors.WorkerError))
 def test_every_error_has_exactly_one_fate(error):
     assert sum(issubclass(error, fate) for fate in (errors.Transient, errors.Permanent, errors.NotADocument)) == 1

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from workers.adapters.budget import Allowance
+from workers.adapters.tokens import estimate_tokens
 from workers.adapters.trust import trusted
 from workers.contract.settings import EmbeddingSettings
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent, RateLimited
@@ -41,15 +42,6 @@ class EmbeddingBatch:
     vectors: NDArray[np.float32]  # (n, dimensions)
     tokens: int
     allowance: Allowance | None = None  # what the endpoint says of its limits
-
-
-def estimate_tokens(text: str) -> int:
-    """Return roughly how many tokens ``text`` has: four Latin letters, one and a half Cyrillic ones, or one of CJK."""
-    letters = len(text)
-    if text.isascii():
-        return letters // 4 + 1
-    more_bytes = len(text.encode("utf-8", "replace")) - letters
-    return int(letters / 4 + more_bytes * 0.4) + 1
 
 
 class EmbeddingClient:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
 
-from workers.adapters.embeddings import estimate_tokens
+from workers.adapters.tokens import estimate_tokens
 from workers.indexing.gate import Gate
 
 HELD_BYTES = 32 << 20

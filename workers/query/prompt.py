@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.adapters.embeddings import estimate_tokens
+from workers.adapters.tokens import estimate_tokens
 from workers.query.ports import Role
 from workers.query.requests import Message
 from workers.query.search import Hit
