@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.answering import Index, ask
 from tests.support.chat import ChatServer, good, obeys, passages, says
-from workers.adapters.embeddings import estimate_tokens
+from workers.adapters.tokens import estimate_tokens
 from workers.query.answer import REFUSAL, Cancelled
 from workers.query.conflicts import contradict
 from workers.query.followup import by_rule

@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from workers.adapters.embeddings import InputRefused, estimate_tokens
+from workers.adapters.embeddings import InputRefused
+from workers.adapters.tokens import estimate_tokens
 from workers.errors import ChatMisconfigured, ChatUnavailable, EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.extractive import Extract, extract
 from workers.query.followup import standalone
