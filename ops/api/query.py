@@ -48,7 +48,10 @@ class SearchBody(BaseModel):
     explain: Annotated[bool, Field(description="Say for each hit why it is there.")] = False
     facets: Annotated[
         list[str] | None,
-        Field(max_length=16, description="Fields to count over the found documents; `date:year` counts years."),
+        Field(
+            max_length=16,
+            description="Fields to count over all documents with a word of the query; `date:year` counts years.",
+        ),
     ] = None
     per_document: Annotated[
         int | None, Field(ge=1, le=100, description="Chunks of a document that come before those of others.")

@@ -29,7 +29,10 @@ def search(
     filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),
     mode: Mode = typer.Option(Mode.HYBRID, help="hybrid: words and meaning; lexical: words; semantic: meaning."),
     facets: list[str] = typer.Option(
-        [], "--facet", metavar="FIELD", help="Count a field over the documents found; date:year counts years."
+        [],
+        "--facet",
+        metavar="FIELD",
+        help="Count a field over all documents with a word of the query; date:year counts years.",
     ),
     neighbours: int = typer.Option(0, "--neighbours", min=0, max=5, help="Chunks before and after each hit to show."),
     newest: bool = typer.Option(False, "--newest", help="Newer documents first, half of the bonus gone in a year."),
@@ -66,9 +69,12 @@ def search(
         remark("Nothing found. What is indexed: upwell documents list")
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain=explain)
+    over = answer.get("facets_over") or {}
     for field, values in (answer.get("facets") or {}).items():
         counts = ", ".join(f"{each['value']} ({each['count']})" for each in values)
         print(f"{clean(field)}: {clean(counts) or 'none'}")
+    if facets and not over.get("complete", True):
+        remark(f"upwell: counted over {over['documents']} documents, the best; more fit. Narrow it with --filter.")
 
 
 def _show(number: int, hit: dict[str, Any], *, explain: bool) -> None:

@@ -56,7 +56,7 @@ function showConditions() {
   }));
 }
 
-function showFacets(facets) {
+function showFacets(facets, over) {
   const chosen = ([name]) => conditions.some((each) => each.field === name.split(":")[0]);
   // Something that every document has for itself (a number, a slug) divides nothing.
   const divides = ([, values]) => values.length > 1 && (values.length <= 4 || values[0].count > 2);
@@ -76,6 +76,9 @@ function showFacets(facets) {
     if (values.length > MOST_SHOWN) group.append(element("span", `and ${values.length - MOST_SHOWN} more`, "faint"));
     return group;
   }));
+  if (groups.length && over && !over.complete) {
+    $("facets").append(element("p", `Counted over the best ${over.documents.toLocaleString("en")} documents; more fit.`, "faint"));
+  }
 }
 
 function learnFields(hits) {
@@ -109,7 +112,7 @@ async function runSearch(query) {
   const nothing = conditions.length ? "Nothing found that fits the conditions. Remove one of them." : "Nothing found.";
   const note = result.hits.length ? count : nothing;
   showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note, { id: result.id, query });
-  showFacets(result.facets);
+  showFacets(result.facets, result.facets_over);
 }
 
 function searchFailed(error) {

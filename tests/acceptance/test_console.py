@@ -110,6 +110,21 @@ def test_hits_are_narrowed_by_what_they_have_in_common_and_say_why_they_are_ther
     expect(told).to_contain_text("date < 2020")
 
 
+def test_counts_that_are_not_of_everything_say_so(page):
+    def as_if_large(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"facets_over": {"documents": 1234, "complete": False}})
+
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    page.wait_for_selector("#facets .chip")
+    assert "Counted over" not in page.inner_text("#facets")
+
+    page.route("**/v1/search", as_if_large)
+    page.click("button[value=search]")
+    expect(page.locator("#facets")).to_contain_text("Counted over the best 1,234 documents; more fit.")
+
+
 def test_a_question_is_answered_with_a_citation(page):
     page.fill("#query", "What is the boiler code?")
     page.click("button[value=ask]")

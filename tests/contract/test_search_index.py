@@ -98,6 +98,26 @@ def put(client: QdrantClient, collection: str, payloads: list[dict[str, Any]], t
     client.upsert(collection, points, wait=True)
 
 
+def test_facts_are_of_every_point_with_a_word_and_hold_only_what_was_asked_for(client, collection, search):
+    odd = {"my kind": "law", "tags": ["x", "y"], "a": {"b": 7}, "secret": "no"}
+    payloads = [
+        {"doc_id": f"d{number}", "content": "…", "metadata": odd | {"n": number}, "version": "v"}
+        for number in range(300)
+    ]
+    texts = [f"boiler {'hedge' if number % 2 else 'roof'}" for number in range(300)]
+    put(client, collection, payloads, texts)
+    words = bm25.search_vector("the hedges of the kettle")
+    found = search.facts(words, limit=1000, filters=read_filter({"n": {"gte": 100}}), fields=["my kind", "tags", "a.b"])
+
+    assert sorted(one.doc_id for one in found) == sorted(f"d{number}" for number in range(101, 300, 2))
+    assert all(
+        one.payload == {"doc_id": one.doc_id, "metadata": {"my kind": "law", "tags": ["x", "y"], "a": {"b": 7}}}
+        for one in found
+    )
+    assert len(search.facts(words, limit=10)) == 10
+    assert search.facts(bm25.search_vector("the of"), limit=10) == []
+
+
 @pytest.mark.parametrize("indexed", [False, True], ids=["without indexes", "with indexes"])
 def test_a_filter_means_in_qdrant_what_it_means_in_python(client, collection, search, indexed):
     dice = random.Random(4711)

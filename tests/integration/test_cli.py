@@ -133,6 +133,19 @@ def test_search_says_when_it_had_to_do_without_vectors(api: HTTPServer, upwell: 
     assert "Nothing found" in done.err
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_counts_that_are_not_of_everything_say_so(
+    api: HTTPServer, upwell: Callable[..., Outcome], complete: bool
+) -> None:
+    counts = {"facets": {"kind": [{"value": "law", "count": 3}]}, "facets_over": {"documents": 9, "complete": complete}}
+    api.expect_request("/v1/search").respond_with_json({"hits": [HIT], "mode": "hybrid", "took_ms": 1, **counts})
+
+    done = upwell("search", "boiler", "--facet", "kind")
+
+    assert done.out.splitlines()[-1] == "kind: law (3)"
+    assert ("counted over 9 documents" in done.err) is not complete
+
+
 def test_json_is_the_apis_own_answer(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
     answer = {"hits": [HIT], "mode": "hybrid", "took_ms": 2}
     api.expect_request("/v1/search").respond_with_json(answer)

@@ -46,6 +46,9 @@ class Index:
             :limit
         ]
 
+    def facts(self, words, *, limit, filters=EVERYTHING, fields=()):
+        return self.find(words, None, limit=limit, filters=filters)
+
     def rarity(self, tokens):
         held = {token for c in self.chunks for token in query_vector(c.content).indices}
         return {token: 2.0 for token in tokens if token in held} | {token: 5.0 for token in tokens if token not in held}

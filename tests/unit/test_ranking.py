@@ -100,7 +100,10 @@ def test_facets_count_documents_and_years():
         found(3, doc="c", filetype="md", date="soon"),
     ]
 
-    assert count_facets(hits, ["filetype", "date:year", "tags", "none"]) == {
+    facets = count_facets(hits, ["filetype", "date:year", "tags", "none"], complete=True)
+
+    assert facets.documents == 3
+    assert facets.counts == {
         "filetype": [{"value": "pdf", "count": 2}, {"value": "md", "count": 1}],
         "date:year": [{"value": "2015", "count": 1}, {"value": "2016", "count": 1}],
         "tags": [{"value": "x", "count": 2}, {"value": "y", "count": 1}],

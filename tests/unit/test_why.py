@@ -132,6 +132,32 @@ def test_facets_come_only_when_they_are_asked_for():
     made = index("The boiler.", "A boiler.")
 
     assert search(SearchRequest(query="boiler"), index=made, embedder=Away()).facets is None
-    assert search(SearchRequest(query="boiler", facets=["title"]), index=made, embedder=Away()).as_json()["facets"] == {
-        "title": [{"value": "T", "count": 2}]
-    }
+    shown = search(SearchRequest(query="boiler", facets=["title"]), index=made, embedder=Away()).as_json()
+    assert shown["facets"] == {"title": [{"value": "T", "count": 2}]}
+    assert shown["facets_over"] == {"documents": 2, "complete": True}
+
+
+def test_facets_count_every_document_with_a_word_of_the_query_not_only_the_best(monkeypatch):
+    made = Index(*["The boiler."] * 60, *["The hedge."] * 40)
+    asked = SearchRequest(query="boiler", limit=5, facets=["path", "title"])
+    whole = search(asked, index=made, embedder=Near()).facets
+    monkeypatch.setattr("workers.query.search.FACETED", 50)
+    part = search(asked, index=made, embedder=Near()).facets
+
+    assert (whole.documents, whole.complete, whole.counts["title"]) == (60, True, [{"value": "T", "count": 60}])
+    assert (part.documents, part.complete) == (50, False)
+
+
+def test_facets_of_a_search_by_meaning_count_its_candidates_and_say_so():
+    small, large = Index(*["The hedge."] * 20), Index(*["The hedge."] * 300)
+
+    def over(made, query="chaudière", **more):
+        request = SearchRequest(query=query, facets=["title"], **more)
+        facets = search(request, index=made, embedder=Near()).facets
+        return facets.documents, facets.complete
+
+    assert over(large, query="hedge", mode="semantic") == (200, False)
+    assert over(small, query="hedge", mode="semantic") == (20, True)
+    assert over(large) == (30, False)  # no document has this word
+    assert over(small) == (20, True)
+    assert over(large, mode="lexical") == (0, True)

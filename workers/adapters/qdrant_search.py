@@ -92,6 +92,24 @@ class QdrantSearch:
         best = sorted(answers[0].points, key=lambda point: (-point.score, str(point.id)))[:limit]
         return [_found(point, places) for point in best]
 
+    def facts(
+        self, words: SparseVector, *, limit: int, filters: Condition = EVERYTHING, fields: Sequence[str] = ()
+    ) -> list[Found]:
+        """One request without texts and vectors: a sparse query finds every point that shares a token with it."""
+        if not words.indices:
+            return []
+        condition = self._condition(filters)
+        with self._translated(filtered=filters != EVERYTHING):
+            answer = self._client.query_points(
+                self._collection,
+                query=m.SparseVector(indices=words.indices, values=words.values),
+                using=SPARSE,
+                query_filter=condition,
+                limit=limit,
+                with_payload=["doc_id", *map(payload_key, fields)],
+            )
+        return [_point(point) for point in answer.points]
+
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """One request for all: the chunks of the same document and version that stand up to ``reach`` places away."""
         requests = [

@@ -1,9 +1,10 @@
-"""Counts of what hits have in common (types, languages, years), over the documents that were found.  Pure."""
+"""Counts of what documents have in common (types, languages, years): of all that have a word of the query.  Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workers.query.dates import period
@@ -16,17 +17,38 @@ _UNITS = {"year": 4, "month": 7, "day": 10}
 """`date:year` counts by the first four characters of a date in UTC, and so on."""
 
 
-def count_facets(found: Sequence[Found], fields: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return, for each field, its values with the number of documents that have them, most frequent first.
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """For each field its values with the number of documents that have them, most frequent first.
+
+    ``documents`` were counted; ``complete`` says that no document with a word of the query was left out.
+    """
+
+    counts: dict[str, list[dict[str, Any]]]
+    documents: int
+    complete: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as readers get them."""
+        return {"facets": self.counts, "facets_over": {"documents": self.documents, "complete": self.complete}}
+
+
+def field_of(facet: str) -> str:
+    """Return the field that a facet counts: that of `date:year` is `date`."""
+    return facet.partition(":")[0]
+
+
+def count_facets(found: Sequence[Found], facets: Sequence[str], *, complete: bool) -> Facets:
+    """Count; ``found`` may name a document several times.
 
     A document counts once, by its best chunk.  A value goes straight into a filter: ``{field: value}``.
     """
     documents = list({one.doc_id: one for one in reversed(found)}.values())
-    return {field: _counted(documents, field) for field in fields}
+    return Facets({facet: _counted(documents, facet) for facet in facets}, len(documents), complete)
 
 
-def _counted(documents: Sequence[Found], field: str) -> list[dict[str, Any]]:
-    name, _, unit = field.partition(":")
+def _counted(documents: Sequence[Found], facet: str) -> list[dict[str, Any]]:
+    name, _, unit = facet.partition(":")
     counts: Counter[Any] = Counter()
     for one in documents:
         counts.update({_shown(value, unit) for value in values_of(one, name)})

@@ -43,6 +43,12 @@ class SearchIndex(Protocol):
             VectorRefused: the dense vector does not fit the collection.
         """
 
+    def facts(
+        self, words: SparseVector, *, limit: int, filters: Condition = EVERYTHING, fields: Sequence[str] = ()
+    ) -> list[Found]:
+        """Return up to ``limit`` of the points that have one of the words, best first, with their document's id and
+        these fields only."""
+
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """Return, by id, the chunks up to ``reach`` places before and after each, of the same version, in order."""
 

@@ -22,7 +22,7 @@ from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, RerankerMisconfigured, RerankerUnavailable
 from workers.query import ranking
 from workers.query.explain import explained
-from workers.query.facets import count_facets
+from workers.query.facets import Facets, count_facets, field_of
 from workers.query.ports import Embedder, Reranker, SearchIndex, VectorRefused
 from workers.query.ranking import Candidate
 from workers.query.requests import SearchRequest
@@ -36,7 +36,12 @@ POOL = 3
 """Candidates for each hit that is wanted: some are duplicates, some are beyond a document's share."""
 
 LEAST_POOL = 30
-FACET_POOL = 200
+DEEP_POOL = 200
+"""Candidates where age counts, because what is new may be far down; and those that are counted without words."""
+
+FACETED = 2_000
+"""Chunks with a word of the query whose facts are counted at most; where there are more, the result says so."""
+
 RERANKED = 30
 PER_DOCUMENT = 5
 """Chunks that a document shows before others come, or half of the hits, unless the request says how many.
@@ -84,7 +89,7 @@ class SearchResult:
     degraded: str | None
     took_ms: float
     meaning: Vector | None = None  # of the query; answering needs it again
-    facets: Mapping[str, Any] | None = None  # None: nobody asked
+    facets: Facets | None = None  # None: nobody asked
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as readers get it."""
@@ -94,7 +99,7 @@ class SearchResult:
             "degraded": self.degraded,
             "took_ms": self.took_ms,
         }
-        return shown if self.facets is None else {**shown, "facets": self.facets}
+        return shown if self.facets is None else {**shown, **self.facets.as_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +175,8 @@ def _searched(
     request: SearchRequest, asked: Asked, index: SearchIndex, reranker: Reranker | None, waited: float
 ) -> SearchResult:
     started = time.monotonic()
-    deep = max(_pool(request), FACET_POOL if request.facets or request.recency else 0)
+    counts_all = bool(request.facets) and request.mode == "semantic"
+    deep = max(_pool(request), DEEP_POOL if request.recency or counts_all else 0)
     asked, found = find(request, asked, index, limit=deep)
     ranked, fault = _ranked(request, found, reranker)
     chosen = ranked[: request.limit]
@@ -184,7 +190,7 @@ def _searched(
         degraded=degraded,
         took_ms=round((time.monotonic() - started + waited) * 1000, 1),
         meaning=asked.meaning,
-        facets=count_facets(found, request.facets) if request.facets else None,
+        facets=_facets(request, asked, found, chosen, index, deep) if request.facets else None,
     )
 
 
@@ -207,6 +213,29 @@ def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int
         return asked, found(asked.meaning)
     except VectorRefused as exc:
         return Asked(asked.terms, None, str(exc)), found(None)
+
+
+def _facets(
+    request: SearchRequest,
+    asked: Asked,
+    found: Sequence[Found],
+    chosen: Sequence[Candidate],
+    index: SearchIndex,
+    deep: int,
+) -> Facets:
+    """Count over every document that has a word of the query and passes the filters, and those of the hits.
+
+    Meaning has no such bounds: everything is near to some degree.  Where only it searches, the candidates are counted,
+    of which ``deep`` were asked for: fewer were all there is.
+    """
+    words = None if request.mode == "semantic" and asked.meaning is not None else asked.terms.vector
+    fields = list(dict.fromkeys(map(field_of, request.facets)))
+    worded = index.facts(words, limit=FACETED + 1, filters=request.wanted, fields=fields) if words is not None else []
+    if not worded:
+        return count_facets(found, request.facets, complete=len(found) < deep)
+    complete = len(worded) <= FACETED
+    hits = [one.found for one in chosen]
+    return count_facets([*worded[:FACETED], *hits], request.facets, complete=complete)
 
 
 def _pool(request: SearchRequest) -> int:
