@@ -32,6 +32,7 @@ from ops.api.querylog import QueryLog
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
 from ops.api.verify import router as verify_router
+from ops.loopback import comes_from_loopback, is_loopback, names_loopback
 from producers.uploads import UploadStore
 from workers.contract.broker import Hints, make_celery
 
@@ -86,6 +87,8 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     app.state.query_log = QueryLog(engine, wanted=settings.query_log and settings.query_log_days > 0)
     app.state.uploads = UploadStore(engine, app.state.hints, settings.data_dir, settings.upload_max_bytes)
     _add_errors(app)
+    if settings.api_key is None and not settings.api_open and is_loopback(settings.api_host):
+        _keep_web_pages_out(app)
     _add_headers(app)
     allowed = [Depends(_check_key)]
     app.include_router(query_router, prefix="/v1", dependencies=allowed)
@@ -170,6 +173,26 @@ def _add_errors(app: FastAPI) -> None:
         mark = uuid4().hex[:12]
         log.exception("api.bug", request=mark, path=request.url.path, error=type(exc).__name__)
         return told(500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details.")
+
+
+def _keep_web_pages_out(app: FastAPI) -> None:
+    """Without a key, loopback is the only lock, and a browser on this machine is inside of it: see `ops.loopback`.
+
+    The Origin is looked at as well, because a form of any page may be sent here, an upload among them.
+    """
+
+    def refused(status: int, code: str, message: str) -> JSONResponse:
+        following = "Ask http://127.0.0.1, or set UPWELL_API_KEY (or UPWELL_API_OPEN=true, behind a proxy that checks)."
+        return JSONResponse({"error": {"code": code, "message": message, "next": following}}, status_code=status)
+
+    @app.middleware("http")
+    async def door(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        if not names_loopback(request.headers.get("host", "")):
+            return refused(421, "foreign_host", "Without a key, this answers only to the names of its own machine.")
+        origin = request.headers.get("origin")
+        if origin is not None and not comes_from_loopback(origin):
+            return refused(403, "foreign_origin", "Without a key, no web page of another machine may ask this.")
+        return await call(request)
 
 
 def _add_headers(app: FastAPI) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 import uvicorn
 
 from ops.api.app import make_app
 from ops.api.settings import ApiSettings
+from ops.loopback import is_loopback
 from workers.contract import schema
 from workers.contract.logs import set_up_logs
 
@@ -24,7 +24,7 @@ def run(settings: ApiSettings) -> None:
         ApiRefuses: open to the network without a key, or the port is taken.
     """
     set_up_logs("api", level=settings.log_level, fmt=settings.log_format)
-    if not _is_loopback(settings.api_host) and settings.api_key is None and not settings.api_open:
+    if not is_loopback(settings.api_host) and settings.api_key is None and not settings.api_open:
         raise ApiRefuses(
             f"The api would listen on {settings.api_host} for everybody. Set UPWELL_API_KEY, or listen on loopback"
             " (UPWELL_API_HOST=127.0.0.1), or say that you mean it with UPWELL_API_OPEN=true."
@@ -49,12 +49,3 @@ def run(settings: ApiSettings) -> None:
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

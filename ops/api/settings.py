@@ -25,7 +25,9 @@ class ApiSettings(
     api_key: SecretStr | None = Field(
         None, description="Key that clients send as Authorization: Bearer; unset: none needed."
     )
-    api_open: bool = Field(False, description="Allow listening beyond loopback without a key.")
+    api_open: bool = Field(
+        False, description="Without a key, allow listening beyond loopback, and requests under other host names."
+    )
     api_expects_watcher: bool = Field(
         False, description="Say converged only while a watcher lives that has finished its scan; `upwell up` sets it."
     )

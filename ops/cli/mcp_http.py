@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import socket
 from typing import TYPE_CHECKING
 
 from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, CliError
 from ops.cli.output import remark
+from ops.loopback import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,7 +40,7 @@ def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
     """
     import uvicorn
 
-    if not locked and not _is_loopback(host):
+    if not locked and not is_loopback(host):
         raise CliError(
             f"The MCP server would listen on {host} for everybody. Set UPWELL_API_KEY, or listen on loopback"
             " (--host 127.0.0.1).",
@@ -67,12 +67,3 @@ def _has(scope: Scope, key: str) -> bool:
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     scheme, _, sent = given.partition(b" ")
     return bool(scheme.lower() == b"bearer" and hmac.compare_digest(sent, key.encode()))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

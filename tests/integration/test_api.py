@@ -103,7 +103,7 @@ def engine(settings):
 
 @pytest.fixture
 def client(settings, engine):
-    with TestClient(make_app(settings, engine)) as client:
+    with TestClient(make_app(settings, engine), base_url="http://127.0.0.1:8080") as client:
         yield client
 
 
@@ -201,7 +201,7 @@ def test_a_senseless_request_is_refused_with_the_field(client, body):
 
 def test_without_a_query_worker_the_answer_is_503_and_says_so(settings, engine):
     lonely = settings.model_copy(update={"key_prefix": "nobody:", "query_timeout": 0.5})
-    with TestClient(make_app(lonely, engine)) as client:
+    with TestClient(make_app(lonely, engine), base_url="http://127.0.0.1:8080") as client:
         answer = client.post("/v1/search", json={"query": "x"})
 
     assert answer.status_code == 503
@@ -312,7 +312,7 @@ def test_nothing_has_converged_before_the_watcher_that_is_expected_has_looked(se
     seen(engine, tmp_path, "a.txt")
     scan_finished(engine, "docs")  # by the watcher of an earlier start
     expecting = settings.model_copy(update={"api_expects_watcher": True})
-    with TestClient(make_app(expecting, engine)) as client:
+    with TestClient(make_app(expecting, engine), base_url="http://127.0.0.1:8080") as client:
         assert client.get("/v1/status").json()["converged"] is False
         beat(engine, "watcher", {"dirty": 0, "scanning": False})
         assert client.get("/v1/status").json()["converged"] is True
@@ -353,13 +353,31 @@ def test_readiness_names_what_is_missing(client):
 
 def test_with_a_key_nobody_gets_in_without_it(settings, engine):
     locked = settings.model_copy(update={"api_key": ApiSettings(api_key="s3cret").api_key})
-    with TestClient(make_app(locked, engine)) as client:
+    with TestClient(make_app(locked, engine), base_url="http://127.0.0.1:8080") as client:
         routes = [("get", "/v1/status"), ("get", "/v1/documents"), ("post", "/v1/search"), ("get", "/v1/held")]
         for method, path in routes:
             assert getattr(client, method)(path).status_code == 401
             assert client.request(method, path, headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/v1/documents?api_key=s3cret").status_code == 401
         assert client.get("/v1/documents", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+
+
+def test_without_a_key_no_web_page_of_another_machine_gets_in(client, settings, engine):
+    form = {"files": {"file": ("a.txt", b"planted")}}
+    assert client.get("/v1/status", headers={"Host": "evil.example"}).status_code == 421
+    assert client.get("/", headers={"Host": "127.0.0.1.evil.example:8080"}).status_code == 421
+    for origin in ("https://evil.example", "null", "http://127.0.0.1.evil.example"):
+        refused = client.post("/v1/documents", headers={"Origin": origin}, **form)
+        assert (refused.status_code, error(refused)["code"]) == (403, "foreign_origin")
+        assert refused.headers["content-security-policy"].startswith("default-src 'self'")
+    for host in ("localhost:9000", "[::1]:8080", "upwell.localhost", "127.0.0.2"):
+        assert client.get("/v1/documents", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+
+    # Behind a key or a proxy that checks, names are somebody else's business.
+    for more in ({"api_key": ApiSettings(api_key="s3cret").api_key}, {"api_open": True}, {"api_host": "0.0.0.0"}):
+        with TestClient(make_app(settings.model_copy(update=more), engine), base_url="http://docs.example") as other:
+            headers = {"Authorization": "Bearer s3cret", "Origin": "https://docs.example"}
+            assert other.get("/v1/documents", headers=headers).status_code == 200
 
 
 def test_an_open_door_to_the_network_is_refused(settings):

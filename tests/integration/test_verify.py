@@ -38,7 +38,7 @@ def client(tmp_path, valkey_url):
         qdrant_url="http://127.0.0.1:9",
     )
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
-    with TestClient(make_app(settings, engine)) as client:
+    with TestClient(make_app(settings, engine), base_url="http://127.0.0.1:8080") as client:
         client.docket = Docket(engine)
         yield client
     engine.dispose()
