@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def evaluate(
     questions: Path | None = typer.Argument(
         None,
-        metavar="[QUERIES]",
+        metavar="QUERIES",
         help="A BEIR folder (queries.jsonl, qrels.tsv), or a .jsonl or .csv file of questions.",
     ),
     from_feedback: bool = typer.Option(
@@ -53,7 +53,7 @@ def evaluate(
     k: int = typer.Option(10, "-k", min=1, max=100, help="Documents that count for nDCG and recall."),
     span_k: int = typer.Option(5, "--span-k", min=1, max=100, help="Chunks that count for span recall."),
     most: int | None = typer.Option(None, "--first", min=1, help="Only the first so many questions."),
-    parallel: int = typer.Option(1, "--parallel", min=1, max=32, help="Answers that are asked for at a time."),
+    parallel: int = typer.Option(1, "--parallel", min=1, max=32, help="Answers, or questions to be written, at a time."),
     per_query: Path | None = typer.Option(
         None, "--per-query", help="Write each question's figures and answer here, as JSON lines."
     ),
