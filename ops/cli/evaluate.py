@@ -53,7 +53,9 @@ def evaluate(
     k: int = typer.Option(10, "-k", min=1, max=100, help="Documents that count for nDCG and recall."),
     span_k: int = typer.Option(5, "--span-k", min=1, max=100, help="Chunks that count for span recall."),
     most: int | None = typer.Option(None, "--first", min=1, help="Only the first so many questions."),
-    parallel: int = typer.Option(1, "--parallel", min=1, max=32, help="Answers, or questions to be written, at a time."),
+    parallel: int = typer.Option(
+        1, "--parallel", min=1, max=32, help="Answers, or questions to be written, at a time."
+    ),
     per_query: Path | None = typer.Option(
         None, "--per-query", help="Write each question's figures and answer here, as JSON lines."
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class Answered:
 def search_all(system: System, asked: Sequence[Question], k: int, span_k: int) -> list[Measured]:
     """Search every question and measure its hits."""
     rows: list[Measured] = []
+    otherwise: Counter[str] = Counter()
     limit = min(100, max(LEAST, 3 * k, span_k))
     for batch in _slices(asked, BATCH):
         searches = [
@@ -83,8 +85,10 @@ def search_all(system: System, asked: Sequence[Question], k: int, span_k: int) -
         answer = system.api.post("/v1/search/batch", {"searches": searches}, headers=UNLOGGED)
         for one, result in zip(batch, answer["results"], strict=True):
             if result.get("mode") != system.mode:
-                remark(f"upwell: searched {result.get('mode')}, not {system.mode}. {clean(result.get('degraded'))}")
+                otherwise[f"{result.get('mode')}, not {system.mode}. {clean(result.get('degraded'))}"] += 1
             rows.append(_measured(one, result, k, span_k))
+    for how, count in otherwise.items():
+        remark(f"upwell: {count} of {len(asked)} questions were searched {how}")
     return rows
 
 
@@ -110,7 +114,9 @@ def _measured(one: Question, result: dict[str, Any], k: int, span_k: int) -> Mea
             continue
         seen.add(hit["doc_id"])
         names = list(names_of(hit["metadata"], hit["doc_id"]))
-        ranked.append(next((name for name in names if name in one.grades), names[1] or names[0]))
+        # Two files of one name are not the judged document twice: the better one counts.
+        judged = next((name for name in names if name in one.grades and name not in ranked), None)
+        ranked.append(judged or names[0])
     contents = [hit["content"] for hit in result["hits"]]
     span = e.holds_span(contents, one.spans, span_k)
     return Measured(
@@ -120,9 +126,13 @@ def _measured(one: Question, result: dict[str, Any], k: int, span_k: int) -> Mea
         recall=e.recall(ranked, one.grades, k),
         mrr=e.reciprocal_rank(ranked[:k], one.grades),
         span=None if span is None else float(span),
-        first=ranked[0] if ranked else None,
+        first=_first(result["hits"]),
         took_ms=float(result.get("took_ms") or 0.0),
     )
+
+
+def _first(hits: Sequence[dict[str, Any]]) -> str | None:
+    return str(hits[0]["metadata"].get("path") or hits[0]["doc_id"]) if hits else None
 
 
 def _answered(one: Question, body: dict[str, Any]) -> Answered:

@@ -115,6 +115,24 @@ def test_hits_are_measured_and_the_questions_stay_out_of_the_query_log(serve, ev
         assert connection.execute(schema.queries.select()).all() == []
 
 
+def test_two_files_of_one_name_are_not_the_right_document_twice(serve, evaluate, tmp_path):
+    house = House("The boiler code is 4711.", "The boiler code is 4712.")
+    for number, chunk in enumerate(house.chunks):
+        chunk.payload["metadata"] |= {"path": f"{number}/readme.md"}
+    with serve(house) as address:
+        asked = questions(tmp_path, BOILER | {"documents": ["readme.md"]})
+        _, out, _ = evaluate(address, asked, "--mode", "lexical", "--json")
+
+    assert json.loads(out)["runs"]["lexical"]["ndcg"] == 1.0
+
+
+def test_a_search_that_was_not_what_was_asked_for_is_told_once(serve, evaluate, tmp_path):
+    with serve(House()) as address:
+        _, _, told = evaluate(address, questions(tmp_path, BOILER, HEDGE, MOON))
+
+    assert told.count("3 of 3 questions were searched lexical, not hybrid. No answer from the embedding endpoint") == 1
+
+
 def test_answers_are_measured_by_what_they_refuse_and_what_they_cite(serve, evaluate, tmp_path):
     place = questions(tmp_path, BOILER, HEDGE | {"documents": ["2.md"]}, MOON)
     with serve(House()) as address:
