@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from qdrant_edge import Bm25
 
-from workers.adapters.bm25 import document_vector, languages_of, search_vector
+from workers.adapters.bm25 import document_vector, languages_of, search_vector, spaced_words
 from workers.adapters.language import language_of
 from workers.query.words import Terms
 
@@ -78,3 +78,21 @@ def test_what_a_text_lacks_of_a_query_is_told():
 
     assert terms.matched(TEXTS["english"]) == ["notices", "void"]
     assert terms.missing(TEXTS["english"]) == ["Which", "cheap"] or terms.missing(TEXTS["english"]) == ["cheap"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("two_words and 4711", ["two", "words", "and", "4711"]),
+        ("Kündigung, é", ["Kündigung", "é"]),
+        ("Ku\u0308ndigung e\u0301", ["Ku\u0308ndigung", "e\u0301"]),
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
+        ("发票 invoice 发票", ["invoice"]),
+        ("…", []),
+    ],
+)
+def test_a_word_has_its_letters_and_marks_and_its_place_in_the_text(text, words):
+    found = list(spaced_words(text))
+
+    assert [match.group() for match in found] == words
+    assert [text[slice(*match.span())] for match in found] == words

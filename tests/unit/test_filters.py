@@ -8,6 +8,7 @@ import pytest
 
 from ops.cli.errors import CliError
 from ops.cli.filters import parse_filters
+from workers.adapters.qdrant_filters import qdrant_filter
 from workers.query.dates import period
 from workers.query.filters import BadFilter, excluding, fields_of, matches, read_filter, told
 
@@ -162,3 +163,13 @@ def test_conditions_of_the_command_line_become_filters(words, filters):
 def test_what_is_no_condition_is_refused(word):
     with pytest.raises(CliError):
         parse_filters([word])
+
+
+def test_qdrant_is_asked_on_as_few_levels_as_there_are():
+    raw = {"filetype": "text/markdown", "and": [{"path": {"prefix": "laws/"}}, {"year": {"gte": 2015}}]}
+    asked = qdrant_filter(read_filter(raw), {"metadata.filetype": "keyword", "metadata.year": "integer"})
+
+    assert qdrant_filter(read_filter({}), {}).must == asked.must[:1]
+    assert [one.key for one in asked.must[:2]] == ["tenant", "metadata.filetype"]
+    assert len(asked.must) == 4
+    assert asked.should is None

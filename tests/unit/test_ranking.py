@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 
 import numpy as np
@@ -46,6 +47,31 @@ def test_nearly_equal_texts_collapse_and_short_ones_only_when_equal():
     short = collapsed(candidates([found(0, "one two three"), found(1, "one two three four")]))
 
     assert (len(nearly), len(short)) == (1, 2)
+
+
+def test_each_text_goes_behind_the_first_one_that_says_the_same():
+    dice = random.Random(4711)
+    words = [f"w{chr(97 + n)}" for n in range(21)]
+
+    def form() -> (
+        str
+    ):  # with one word or another missing: two that say the same as a third need not say it of each other
+        left_out = dice.choice([*words[:4], "nothing"])
+        return " ".join([*(word for word in words if word != left_out), dice.choice(["x", "7", "8"])])
+
+    texts = [form() for _ in range(40)]
+    first: dict[str, list[str]] = {}
+    for number, text in enumerate(texts):
+        pair = [next(iter(collapsed(candidates([found(0, texts[int(key[1:])]), found(1, text)])))) for key in first]
+        home = next((key for key, kept in zip(first, pair, strict=True) if kept.duplicates), None)
+        if home is None:
+            first[f"p{number}"] = []
+        else:
+            first[home].append(f"p{number}")
+
+    ranked = collapsed(candidates([found(number, text) for number, text in enumerate(texts)]))
+
+    assert {one.found.id: [other.id for other in one.duplicates] for one in ranked} == first
 
 
 def test_a_document_beyond_its_share_waits_and_is_not_lost():
