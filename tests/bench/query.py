@@ -14,8 +14,9 @@ but by name: the endpoint invents vectors, and the query worker remembers them. 
     celery     task `query.search` over Valkey, asked as the api asks
     http       POST /v1/search
 
-Ten hits each.  `--data DIR` keeps the filled store for the next run; `--answers FILE` keeps what searches returned, and
-says whether a later run returns the same.
+Ten hits each.  Then many clients at once, and searches beside what the store does for its upkeep.  `--data DIR` keeps
+the filled store for the next run; `--answers FILE` keeps what searches returned, and says whether a later run returns
+the same.
 """
 
 from __future__ import annotations
@@ -285,7 +286,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for each crowd")
     parser.add_argument("--data", type=Path, help="keep the store here")
     parser.add_argument("--answers", type=Path, help="compare answers with those of an earlier run")
-    parser.add_argument("--only", choices=["layers", "crowd", "merge"], help="only one part")
+    parser.add_argument("--only", choices=["layers", "crowd", "upkeep"], help="only one part")
     wanted = parser.parse_args(words)
     with (
         tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch,
@@ -307,6 +308,6 @@ def _run(wanted: argparse.Namespace, rig: Rig) -> int:
     print()
     for name, pid in rig.pids.items():
         print(f"{name:8} {memory(pid)}")
-    if wanted.only in (None, "merge"):
-        rig.merge()
+    if wanted.only in (None, "upkeep"):
+        rig.upkeep()
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -10,13 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from qdrant_client import models as m
 
 from ops.embedded.valkey import ping, valkey_command
 from tests.bench.corpus import SHARED, paragraphs
@@ -128,51 +128,65 @@ class Rig:
             before = now
             time.sleep(2)
 
-    # ------------------------------------------------------------------------------------------------ merging
+    # ------------------------------------------------------------------------------------------------ upkeep
 
-    def merge(self) -> None:
-        """Write, then let the engine merge, and say how long searches waited meanwhile."""
-        client = connect(IndexSettings(qdrant_url=self.qdrant_url, qdrant_timeout=600))
+    def upkeep(self) -> None:
+        """Write, flush, delete a third and have the shard rewritten; say how long searches beside it waited."""
+        settings = IndexSettings(qdrant_url=self.qdrant_url, qdrant_timeout=600)
+        client = connect(settings)
         index = QdrantIndex(client, PHYSICAL, self.qdrant_url)
-        waits: list[tuple[float, float]] = []
-        stop = threading.Event()
-        queries = vectors(self.questions, DIMENSIONS).tolist()
+        fresh = list(points(self.questions, FRESH, seed=int(time.time())))
+        gone = [record.id for record in client.scroll(PHYSICAL, limit=self._points * 2 // 5, with_payload=False)[0]]
+        print(f"\n{'searches beside':42}{'seconds':>9}{'p50':>8}{'p99':>8}{'longest':>9} ms")
+        with _searching(settings, self.questions) as waits:
+            for name, work in (
+                ("nothing", lambda: time.sleep(5)),
+                (f"{FRESH:,} upserts", lambda: index.put(fresh, 1)),
+                ("the flush after them", lambda: time.sleep(10)),
+                (f"{len(gone):,} deletes", lambda: index.drop(gone, 1)),
+                ("flush, copy, rewriting, change-over", self._rewritten),
+            ):
+                waits.clear()
+                started = time.perf_counter()
+                work()
+                spent, found = time.perf_counter() - started, sorted(waits) or [0.0]
+                middle, late = found[len(found) // 2], found[int(len(found) * 0.99)]
+                print(f"{name:42}{spent:9.1f}{middle:8.1f}{late:8.1f}{found[-1]:9.1f}")
+        client.close()
 
-        def searching() -> None:
-            own = connect(IndexSettings(qdrant_url=self.qdrant_url, qdrant_timeout=600))
-            for number in range(10**9):
-                if stop.is_set():
-                    break
-                began = time.perf_counter()
-                own.query_points(COLLECTION, query=queries[number % len(queries)], limit=10)
-                waits.append((began, (time.perf_counter() - began) * 1000))
-                time.sleep(0.01)
-            own.close()
+    def _rewritten(self) -> None:
+        """Wait until the collection has another shard than before, and the old one is gone."""
+        shards = self._data / "shards"
+        [before] = shards.iterdir()
+        deadline = time.monotonic() + 240
+        while [each for each in shards.iterdir() if each == before] and time.monotonic() < deadline:
+            time.sleep(0.1)
 
-        thread = threading.Thread(target=searching)
-        marks = [time.perf_counter()]
-        thread.start()
-        time.sleep(5)
-        marks.append(time.perf_counter())
-        batch = list(points(self.questions, FRESH, seed=int(time.time())))
-        marks.append(time.perf_counter())
-        for start in range(0, FRESH, 512):
-            index.put(batch[start : start + 512], 1)
-        marks.append(time.perf_counter())
-        self.settle()
-        marks.append(time.perf_counter())
+
+@contextmanager
+def _searching(settings: IndexSettings, questions: Sequence[str]) -> Iterator[list[float]]:
+    """Search without pause; gives the list that milliseconds are added to."""
+    waits: list[float] = []
+    stop = threading.Event()
+    queries = vectors(questions, DIMENSIONS).tolist()
+
+    def run() -> None:
+        client = connect(settings)
+        for query in itertools.cycle(queries):
+            if stop.wait(0.02):
+                break
+            started = time.perf_counter()
+            client.query_points(COLLECTION, query=query, limit=10)
+            waits.append((time.perf_counter() - started) * 1000)
+        client.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield waits
+    finally:
         stop.set()
         thread.join()
-        client.delete(
-            PHYSICAL, m.FilterSelector(filter=m.Filter(must=[m.HasIdCondition(has_id=[p.id for p in batch])]))
-        )
-        client.close()
-        print(f"\nsearches beside {FRESH:,} upserts and the merge after them{'p50':>10}{'p99':>9}{'longest':>10} ms")
-        for name, begin, end in (("quiet", 0, 1), ("while written to", 2, 3), ("after: merged", 3, 4)):
-            part = sorted(wait for at, wait in waits if marks[begin] <= at < marks[end])
-            if part:
-                middle, late = part[len(part) // 2], part[int(len(part) * 0.99)]
-                print(f"{name:54}{middle:10.1f}{late:9.1f}{part[-1]:10.1f}  ({marks[end] - marks[begin]:.1f} s)")
 
 
 def points(questions: Sequence[str], count: int, *, seed: int = 1) -> Iterator[Point]:
