@@ -18,6 +18,7 @@ BENCHMARKS = {
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
     "scale": "what the ledger costs at up to millions of documents, and what ten million would",
     "query": "queries over 100,000 chunks: what each layer costs beside the bare client, and 100 clients at once",
+    "start": "from `upwell up` to the first answer; memory by process with many documents",
     "parse": "text, Markdown and HTML beside unstructured's stock path; what a parser child costs",
 }
 

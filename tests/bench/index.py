@@ -134,7 +134,7 @@ class Upwell:
         files = sum(1 for _ in self._docs.rglob("*.md"))
         wait_until(lambda: self._ready() >= share * files, timeout=1_800, every=0.02)
         assert self._stack.process is not None
-        for process in reversed(list(_family(self._stack.process.pid))):
+        for process in reversed(list(family(self._stack.process.pid))):
             with suppress(psutil.Error):
                 process.kill()
         self._stack.process.wait()
@@ -239,19 +239,19 @@ class Sampled:
 
     def _sample(self) -> None:
         total = 0.0
-        for process in _family(self._pid):
+        for process in family(self._pid):
             try:
                 times = process.cpu_times()
                 key = (process.pid, process.create_time())
                 self._seen[key] = times.user + times.system
-                self._names.setdefault(key, _named(process.cmdline()))
+                self._names.setdefault(key, named(process.cmdline()))
                 total += process.memory_full_info().pss
             except psutil.Error:
                 continue
         self.peak_mb = max(self.peak_mb, total / 2**20)
 
 
-def _named(words: list[str]) -> str:
+def named(words: list[str]) -> str:
     """Return the last words of a command that say what it is: "worker index", "ops.embedded.qdrant"."""
     if "-m" not in words:
         return Path(words[0]).name if words else "?"
@@ -259,7 +259,8 @@ def _named(words: list[str]) -> str:
     return " ".join([module, *(word for word in rest[:2] if word.isalpha())])
 
 
-def _family(pid: int) -> Iterator[psutil.Process]:
+def family(pid: int) -> Iterator[psutil.Process]:
+    """Yield a process and everything that it has started."""
     try:
         parent = psutil.Process(pid)
         yield parent
