@@ -10,6 +10,7 @@ move between sources or a rebuilt Qdrant finds its vectors here, whichever docum
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
@@ -32,6 +33,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -95,6 +97,7 @@ class EmbeddingCache:
         self.flight_s = FLIGHT_S
         self._ledger = ledger
         self._owner = owner
+        self._claims = itertools.count()
         self._opening = threading.Lock()
         self._engine: Engine | None = None
 
@@ -119,26 +122,30 @@ class EmbeddingCache:
         What is ours ends with `remember` or `release`; after a crash, with the lease.
         """
         raw = sorted(bytes.fromhex(key) for key in set(keys))  # one order for everybody: row locks cannot deadlock
+        mark = f"{self._owner}/{next(self._claims)}"  # of this claim: what bears it afterwards is ours
         ours: set[bytes] = set()
         known: dict[str, Vector] = {}
         with self._room().begin() as connection:
             now = _now(connection)
             for page in _pages(raw):
-                rows = [{"key": key, "owner": self._owner, "until": now + self.flight_s} for key in page]
-                wish = _insert(connection, flights).values(rows)
+                # Row by row, with a statement that is compiled once; many rows in one would be compiled each time.
+                wish = _insert(connection, flights)
                 wish = wish.on_conflict_do_update(
                     index_elements=["key"],
                     set_={"owner": wish.excluded.owner, "until": wish.excluded.until},
-                    where=flights.c.until < now,
-                ).returning(flights.c.key)
-                ours.update(connection.execute(wish).scalars())
+                    where=flights.c.until < bindparam("now", type_=Float),
+                )
+                rows = [{"key": key, "owner": mark, "until": now + self.flight_s, "now": now} for key in page]
+                connection.execute(wish, rows)
+                mine = select(flights.c.key).where(flights.c.key.in_(page), flights.c.owner == mark)
+                ours.update(connection.execute(mine).scalars())
                 # After the claim: whoever held it before has left the vector in the same moment as the claim.
                 for row in connection.execute(select(vectors).where(vectors.c.key.in_(page))):
                     known[row.key.hex()] = _unpacked(row.vector)
             arrived = [key for key in ours if key.hex() in known]
             _forget_flights(connection, arrived)
-        mine = frozenset(key.hex() for key in ours) - known.keys()
-        return Flight(mine, known, frozenset(key.hex() for key in raw) - mine - known.keys())
+        fetched = frozenset(key.hex() for key in ours) - known.keys()
+        return Flight(fetched, known, frozenset(key.hex() for key in raw) - fetched - known.keys())
 
     def remember(self, found: Iterable[tuple[str, Vector]]) -> None:
         """Keep vectors for every text that may come again, in any document, and end their flights."""

@@ -16,8 +16,10 @@ from sqlalchemy import (
     BigInteger,
     Engine,
     Float,
+    Integer,
     Row,
     String,
+    Text,
     Update,
     and_,
     bindparam,
@@ -480,23 +482,23 @@ class Ledger:
 
     def embedded(self, done: Sequence[Embedded]) -> None:
         """Record progress of some documents; one that an attempt has changed meanwhile only learns its cost."""
+        spent = [{"document": each.claim.document_id, "spent": each.tokens} for each in done if each.tokens]
         with self._engine.begin() as connection:
-            now = schema.now(connection)
-            for each in done:
-                cost = {"tokens": documents.c.tokens + each.tokens}
-                waited = documents.c.reason.like(f"{LEXICAL_ONLY}%")
-                told = each.reason or case((waited, null()), else_=documents.c.reason)
-                values: dict[str, Any] = {"vectors_pending": each.pending, "embed_lease_until": None, "reason": told}
-                if each.pending == 0:
-                    values |= {"state": State.READY, "indexed_at": now, "embed_next_try_at": None}
-                ours = documents.c.id == each.claim.document_id
-                if each.tokens:
-                    connection.execute(update(documents).where(ours).values(cost))
-                connection.execute(
-                    update(documents)
-                    .where(ours, documents.c.token == each.claim.token, documents.c.state == State.EMBEDDING)
-                    .values(values)
-                )
+            if spent:
+                connection.execute(_SPENDING, spent)
+            for ready in (True, False):
+                told = [
+                    {
+                        "document": each.claim.document_id,
+                        "claimed": each.claim.token,
+                        "left": each.pending,
+                        "told": each.reason,
+                    }
+                    for each in done
+                    if (each.pending == 0) == ready
+                ]
+                if told:
+                    connection.execute(_progressing(connection, ready=ready), told)
 
     def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str | None) -> None:
         """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""
@@ -559,6 +561,34 @@ class Ledger:
 def backoff_s(attempt: int) -> float:
     """Seconds to wait before attempt number ``attempt`` + 1: 5 s doubling to an hour, with jitter."""
     return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
+
+
+_SPENDING = (
+    update(documents)
+    .where(documents.c.id == bindparam("document"))
+    .values(tokens=documents.c.tokens + bindparam("spent", type_=BigInteger))
+)
+
+
+def _progressing(connection: Connection, *, ready: bool) -> Update:
+    """Return the statement that says how far a document's dense vectors are; one for all rows of a call."""
+    told, waited = bindparam("told", type_=Text), documents.c.reason.like(f"{LEXICAL_ONLY}%")
+    values: dict[str, Any] = {
+        "vectors_pending": bindparam("left", type_=Integer),
+        "embed_lease_until": None,
+        "reason": case((told.is_not(None), told), (waited, null()), else_=documents.c.reason),
+    }
+    if ready:
+        values |= {"state": State.READY, "indexed_at": schema.now(connection), "embed_next_try_at": None}
+    return (
+        update(documents)
+        .where(
+            documents.c.id == bindparam("document"),
+            documents.c.token == bindparam("claimed", type_=BigInteger),
+            documents.c.state == State.EMBEDDING,
+        )
+        .values(values)
+    )
 
 
 _COMMITTED = (
