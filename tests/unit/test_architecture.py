@@ -16,13 +16,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("workers", "producers", "ops")
 
 VENDOR_HOMES = {
-    "qdrant_client": (
-        "workers/adapters/qdrant.py",
-        "workers/adapters/qdrant_search.py",
-        "workers/adapters/qdrant_audit.py",
-        "workers/adapters/qdrant_filters.py",
-        "workers/adapters/qdrant_fields.py",
-    ),
+    "qdrant_client": ("workers/adapters/qdrant_models.py",),
     "openai": ("workers/adapters/embeddings.py", "workers/adapters/chat.py"),
     "qdrant_edge": ("workers/adapters/bm25.py", "workers/adapters/language.py", "ops/embedded/qdrant/", "ops/cli/"),
     "unstructured": ("workers/indexing/parse/",),

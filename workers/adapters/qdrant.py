@@ -17,12 +17,11 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 from pydantic_core import to_json
-from qdrant_client import QdrantClient
-from qdrant_client import models as m
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from workers.adapters import bm25
 from workers.adapters.qdrant_fields import FieldIndexes
+from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
+from workers.adapters.qdrant_models import models as m
 from workers.adapters.trust import trusted
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexGone, IndexMisconfigured, IndexUnavailable

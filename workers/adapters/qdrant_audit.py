@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from qdrant_client import QdrantClient
-from qdrant_client import models as m
-
 from workers.adapters.qdrant import physical_collections, translated
+from workers.adapters.qdrant_models import QdrantClient
+from workers.adapters.qdrant_models import models as m
 from workers.errors import IndexUnavailable
 from workers.housekeeping.findings import SeenPoint, short
 

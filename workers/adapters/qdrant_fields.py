@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from qdrant_client import QdrantClient
-from qdrant_client import models as m
-
 from workers.adapters.qdrant_filters import payload_key
+from workers.adapters.qdrant_models import QdrantClient
+from workers.adapters.qdrant_models import models as m
 from workers.query.dates import instant
 
 MOST = 128

@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from qdrant_client import models as m
-
+from workers.adapters.qdrant_models import models as m
 from workers.query.dates import period
 from workers.query.filters import (
     All,

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-from qdrant_client import models as m
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from workers.adapters.bm25 import SparseVector
 from workers.adapters.language import NAMES
 from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
+from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
+from workers.adapters.qdrant_models import models as m
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
