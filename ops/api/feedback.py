@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ops.api.errors import ApiError
 from workers.contract import asked
 from workers.contract.asked import Asked, Judgement
+from workers.query.filters import BadFilter, read_filter
 
 router = APIRouter(tags=["feedback"])
 
@@ -28,6 +29,9 @@ class FeedbackBody(BaseModel):
     vote: Literal["up", "down"]
     query_id: UUID | None = None
     query: Annotated[str | None, Field(min_length=1, max_length=8000)] = None
+    filters: Annotated[
+        dict[str, Any] | None, Field(description="Those of the query, where the log does not know them.")
+    ] = None
     doc_id: UUID | None = None
     chunk_id: UUID | None = None
     answer: Annotated[str | None, Field(max_length=50_000, description="The answer that is judged.")] = None
@@ -48,6 +52,10 @@ def add(request: Request, body: Annotated[FeedbackBody, Body()]) -> JSONResponse
         )
     if body.kind == "hit" and body.doc_id is None and body.chunk_id is None:
         raise ApiError(422, "invalid_request", "Which hit is it about?", "Send doc_id or chunk_id (a hit's id).")
+    try:
+        read_filter(body.filters or {})
+    except BadFilter as exc:
+        raise ApiError(422, "invalid_request", f"filters: {exc}", "Send those of the search.") from None
     key = asked.judge(request.app.state.engine, _judgement(body, query, known))
     return JSONResponse({"id": key}, status_code=201)
 
@@ -98,6 +106,7 @@ def _judgement(body: FeedbackBody, query: str, known: Asked | None) -> Judgement
         path=path,
         answer=body.answer,
         text=body.text,
+        filters=body.filters or (known.filters if known else None),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from ops.cli.errors import Refused
 from ops.cli.judgements import Question
 
 PAGE = 1000
+Asked = tuple[str, str]
+"""A query's words, and its filters as JSON: the same words with other filters are another question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +58,28 @@ def collected(judgements: Iterable[Mapping[str, Any]], name: Callable[[str], str
     Of several judgements of one thing the last counts.  A document is relevant when one of its chunks is, and judged
     not relevant when only others were.  ``name`` says what a document is called now; None: it is gone.
     """
-    hits: dict[tuple[str, str, str], bool] = {}
-    answers: dict[tuple[str, str], bool] = {}
+    hits: dict[tuple[Asked, str, str], bool] = {}
+    answers: dict[tuple[Asked, str], bool] = {}
     for each in judgements:
-        query, good = " ".join(each["query"].split()), each["vote"] == "up"
+        asked = " ".join(each["query"].split()), json.dumps(each.get("filters") or {}, sort_keys=True)
+        good = each["vote"] == "up"
         if each["kind"] == "answer":
-            answers[query, each.get("answer") or ""] = good
+            answers[asked, each.get("answer") or ""] = good
         elif each.get("doc_id"):
-            hits[query, each["doc_id"], each.get("chunk_id") or ""] = good
-    grades: dict[str, dict[str, float]] = {}
+            hits[asked, each["doc_id"], each.get("chunk_id") or ""] = good
+    grades: dict[Asked, dict[str, float]] = {}
     gone = 0
-    for (query, document, _), good in hits.items():
+    for (asked, document, _), good in hits.items():
         known = name(document)
         if known is None:
             gone += 1
             continue
-        judged = grades.setdefault(query, {})
+        judged = grades.setdefault(asked, {})
         judged[known] = max(judged.get(known, 0.0), float(good))
-    questions = [Question(f"f{number}", query, found) for number, (query, found) in enumerate(grades.items(), 1)]
+    questions = [
+        Question(f"f{number}", query, found, filters=json.loads(filters) or None)
+        for number, ((query, filters), found) in enumerate(grades.items(), 1)
+    ]
     return Feedback(
         tuple(questions),
         hits_up=sum(hits.values()),

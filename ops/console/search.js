@@ -100,8 +100,9 @@ async function runSearch(query) {
   $("answer").hidden = true;
   searches += 1;
   const mine = searches;
+  const narrowed = filters();
   const request = () => ({
-    query, mode: $("mode").value, limit: 10, explain: true, filters: filters(), facets: [...COMMON, ...ownFields],
+    query, mode: $("mode").value, limit: 10, explain: true, filters: narrowed, facets: [...COMMON, ...ownFields],
     ...($("newest").checked && { recency: {} }),
   });
   const ask = async () => (await api("/v1/search", { method: "POST", json: request() })).json();
@@ -111,7 +112,7 @@ async function runSearch(query) {
   const count = `${result.hits.length} ${result.hits.length === 1 ? "hit" : "hits"}, ${result.mode} search, ${Math.round(result.took_ms)} ms`;
   const nothing = conditions.length ? "Nothing found that fits the conditions. Remove one of them." : "Nothing found.";
   const note = result.hits.length ? count : nothing;
-  showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note, { id: result.id, query });
+  showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note, { id: result.id, query, filters: narrowed });
   showFacets(result.facets, result.facets_over);
 }
 

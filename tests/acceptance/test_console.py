@@ -163,6 +163,9 @@ def test_a_hit_is_judged_with_a_thumb_which_can_be_changed_and_taken_back(page, 
 
 
 def test_an_answer_is_judged_with_a_thumb(page, stack):
+    page.click("#narrow summary")
+    page.fill("#condition", "kind=manual")
+    page.click("#condition-form button")
     page.fill("#query", "What is the boiler code?")
     page.click("button[value=ask]")
     group = page.get_by_role("group", name="Is this answer helpful?")
@@ -172,6 +175,7 @@ def test_an_answer_is_judged_with_a_thumb(page, stack):
     [kept] = stack.client.get("/v1/feedback").json()["feedback"]
     assert (kept["kind"], kept["vote"], kept["answer"]) == ("answer", "down", "The boiler code is 4711. [1]")
     assert kept["query_id"] is not None
+    assert kept["filters"] == {"and": [{"kind": ["manual"]}]}
     assert stack.client.delete(f"/v1/feedback/{kept['id']}").status_code == 200
 
 

@@ -251,14 +251,17 @@ def test_dify_is_told_of_an_unknown_knowledge_and_of_a_filter_that_cannot_be_kep
 
 
 def test_a_judgement_of_a_hit_knows_its_query_from_the_log(http, engine):
-    result = http.post("/v1/search", json={"query": "boiler code"}).json()
+    filters = {"filetype": "text/plain"}
+    result = http.post("/v1/search", json={"query": "boiler code", "filters": filters}).json()
     vote = {"kind": "hit", "vote": "up", "query_id": result["id"], "doc_id": result["hits"][0]["doc_id"], "text": "yes"}
     answer = http.post("/v1/feedback", json=vote)
 
     assert answer.status_code == 201
     [kept] = asked.judgements(engine)
     assert (kept.kind, kept.vote, kept.query, kept.path, kept.text) == ("hit", "up", "boiler code", "0.md", "yes")
-    assert http.get("/v1/feedback").json()["feedback"][0]["id"] == kept.id
+    assert kept.filters == filters
+    [told] = http.get("/v1/feedback").json()["feedback"]
+    assert (told["id"], told["filters"]) == (kept.id, filters)
     assert http.delete(f"/v1/feedback/{kept.id}").status_code == 200
     assert list(asked.judgements(engine)) == []
 
@@ -269,6 +272,7 @@ def test_a_judgement_without_a_query_or_a_hit_is_refused(http):
         {"kind": "answer", "vote": "up"},
         {"kind": "answer", "vote": "up", "query_id": DOC},
         {"kind": "answer", "vote": "maybe", "query": "x"},
+        {"kind": "answer", "vote": "up", "query": "x", "filters": {"date": {"sometime": "2015"}}},
     ):
         assert http.post("/v1/feedback", json=body).status_code == 422
 

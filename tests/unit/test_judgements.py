@@ -104,7 +104,9 @@ def test_judgements_become_questions_and_the_last_word_counts():
         vote("boiler", False, "d2", "c2"),
         vote(" boiler ", True, "d2", "c3"),  # one good chunk makes a good document
         vote("hedge", True, "d3"),
-        vote("hedge", False, "d3"),
+        vote("hedge", False, "d3", filters={}),
+        vote("hedge", True, "d3", filters={"kind": "law", "year": 2015}),
+        vote("hedge", True, "d1", filters={"year": 2015, "kind": "law"}),
         vote("boiler", True, "gone"),
         vote("boiler", True, None),  # which document it was is not known
     ]
@@ -113,8 +115,10 @@ def test_judgements_become_questions_and_the_last_word_counts():
     assert [(one.text, one.grades, one.answerable) for one in found.questions] == [
         ("boiler", {"docs/d1.md": 1.0, "docs/d2.md": 1.0}, True),
         ("hedge", {"docs/d3.md": 0.0}, None),  # that nothing answers it, nobody said
+        ("hedge", {"docs/d3.md": 1.0, "docs/d1.md": 1.0}, True),  # with filters it is another question
     ]
-    assert (found.hits_up, found.hits_down, found.gone) == (3, 2, 1)
+    assert [one.filters for one in found.questions] == [None, None, {"kind": "law", "year": 2015}]
+    assert (found.hits_up, found.hits_down, found.gone) == (5, 2, 1)
 
 
 def test_votes_on_answers_are_a_rate_of_their_own():

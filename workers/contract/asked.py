@@ -61,6 +61,7 @@ class Judgement:
     path: str | None = None
     answer: str | None = None
     text: str | None = None
+    filters: Mapping[str, Any] | None = None
     id: str = ""
     at: float = 0.0
 
@@ -78,7 +79,7 @@ def remember(engine: Engine, batch: Sequence[Asked]) -> None:
                     "face": each.face,
                     "query": each.query,
                     "mode": each.mode,
-                    "filters": json.dumps(each.filters, ensure_ascii=False) if each.filters else None,
+                    "filters": _dumped(each.filters),
                     "hits": json.dumps(
                         [[hit.chunk_id, hit.doc_id, hit.path] for hit in each.hits[:MOST_HITS]], ensure_ascii=False
                     ),
@@ -129,6 +130,7 @@ def judge(engine: Engine, judgement: Judgement) -> str:
                 vote=1 if judgement.vote == "up" else -1,
                 query_id=judgement.query_id,
                 query=judgement.query,
+                filters=_dumped(judgement.filters),
                 doc_id=judgement.doc_id,
                 chunk_id=judgement.chunk_id,
                 path=judgement.path,
@@ -170,6 +172,10 @@ def withdraw(engine: Engine, judgement_id: str) -> bool:
         return bool(connection.execute(delete(feedback).where(feedback.c.id == judgement_id)).rowcount)
 
 
+def _dumped(filters: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(filters, ensure_ascii=False) if filters else None
+
+
 def _judgement(row: Row[Any]) -> Judgement:
     return Judgement(
         kind=row.kind,
@@ -181,6 +187,7 @@ def _judgement(row: Row[Any]) -> Judgement:
         path=row.path,
         answer=row.answer,
         text=row.text,
+        filters=json.loads(row.filters) if row.filters else None,
         id=row.id,
         at=row.at,
     )

@@ -178,6 +178,7 @@ feedback = Table(
     Column("vote", Integer, nullable=False),  # 1 up, -1 down
     Column("query_id", String(36)),
     Column("query", Text, nullable=False),  # copied: the query log forgets, a judgement does not
+    Column("filters", Text),  # JSON; what was right with them may be wrong without
     Column("doc_id", String(36)),
     Column("chunk_id", String(36)),
     Column("path", Text),
