@@ -64,13 +64,14 @@ def table(report: Mapping[str, Any]) -> list[str]:
     """Return the report as lines: a figure a line, a system a column, then how they compare."""
     names, k, span_k = list(report["runs"]), report["k"], report["span_k"]
     against = report.get("comparison", {})
-    head = f"{'':<34}" + "".join(f"{name:>12}" for name in names)
+    wide = max(12, *(len(name) + 2 for name in names))
+    head = f"{'':<36}" + "".join(f"{name:>{wide}}" for name in names)
     lines = [head + ("   difference (95 % interval)        p  better/worse/equal" if against else "")]
 
     def say(label: str, values: Sequence[Any], shown: str, compared_by: str = "") -> None:
         if all(value is None for value in values):
             return
-        line = f"{label:<34}" + "".join(f"{'–' if value is None else format(value, shown):>12}" for value in values)
+        line = f"{label:<36}" + "".join(f"{'–' if value is None else format(value, shown):>{wide}}" for value in values)
         found = against.get(compared_by)
         lines.append(line + (_told(found) if found else ""))
 

@@ -67,6 +67,12 @@ def test_a_difference_that_comes_and_goes_may_be_chance():
     assert (found.better, found.worse, found.equal) == (3, 2, 0)
 
 
+@pytest.mark.parametrize(("wins", "chance"), [(1, 1.0), (2, 0.5), (3, 0.25), (10, 2 / 1024)])
+def test_a_handful_of_queries_proves_little_however_clear_they_are(wins, chance):
+    assert compare([1.0] * wins, [0.0] * wins).p == pytest.approx(chance, abs=0.02)
+    assert compare([0.0] * wins, [1.0] * wins).p == pytest.approx(chance, abs=0.02)
+
+
 def test_a_system_does_not_differ_from_itself_and_the_same_dice_fall_the_same_way():
     same = compare([0.1, None], [0.1, 0.3])
 
