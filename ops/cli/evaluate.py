@@ -77,6 +77,8 @@ def evaluate(
         raise CliError("Name a test set, or --from-feedback, or --synthesize N: one of the three.")
     if save is not None:
         require_new(save)
+    if per_query is not None:
+        _write(per_query, "")  # now, and not when everything has been measured
     if synthesize is not None:
         asked, more = _written(here, synthesize, seed, parallel)
     else:
@@ -88,7 +90,7 @@ def evaluate(
     report |= more
     if per_query is not None:
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        per_query.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write(per_query, "\n".join(lines) + "\n")
     if as_json:
         print_json(report)
         return
@@ -159,6 +161,13 @@ def _written(here: Api, wanted: int, seed: int, parallel: int) -> tuple[list[Que
         why = "; ".join(f"{fault}: {count}" for fault, count in made.faults.most_common())
         remark(f"upwell: {len(made.questions)} questions, not {wanted}. {why or 'There are no more passages.'}")
     return made.questions, {"synthesis": made.as_json()}
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise CliError(f"{file} cannot be written: {exc.strerror}. Name another file.") from exc
 
 
 def _judged(feedback: Mapping[str, Any]) -> str:

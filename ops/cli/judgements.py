@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -85,7 +86,7 @@ def _qrels(folder: Path) -> dict[str, dict[str, float]] | None:
     if file is None:
         return None
     found: dict[str, dict[str, float]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text(file).split("\n"), 1):
         parts = line.removesuffix("\r").split("\t")
         if parts == [""]:
             continue
@@ -100,13 +101,12 @@ def _qrels(folder: Path) -> dict[str, dict[str, float]] | None:
 
 
 def _csv(file: Path) -> Iterator[Question]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        for number, row in enumerate(csv.DictReader(opened), 2):
-            if not row.get("query"):
-                raise CliError(f"{file} line {number} has no query. Columns: query, documents, answers.")
-            named = _split(row.get("documents") or row.get("document"))
-            answers = _split(row.get("answers") or row.get("answer"))
-            yield _without_any(Question(str(number), row["query"], dict.fromkeys(named, 1.0), tuple(answers)))
+    for number, row in enumerate(csv.DictReader(io.StringIO(_text(file), newline="")), 2):
+        if not row.get("query"):
+            raise CliError(f"{file} line {number} has no query. Columns: query, documents, answers.")
+        named = _split(row.get("documents") or row.get("document"))
+        answers = _split(row.get("answers") or row.get("answer"))
+        yield _without_any(Question(str(number), row["query"], dict.fromkeys(named, 1.0), tuple(answers)))
 
 
 def _question(row: Mapping[str, Any], where: str, number: str) -> Question:
@@ -120,8 +120,8 @@ def _question(row: Mapping[str, Any], where: str, number: str) -> Question:
         str(row.get("_id", row.get("id", number))),
         text,
         _grades(documents, where),
-        tuple(str(each["text"] if isinstance(each, dict) else each) for each in answers),
-        row.get("filters"),
+        _spans(answers, where),
+        _filters(row.get("filters"), where),
         _mark(row.get("answerable", facts.get("answerable") if facts else None), where),
     )
 
@@ -148,9 +148,35 @@ def _grades(documents: Any, where: str) -> dict[str, float]:
         raise CliError(f"{where}: documents are a name, a list of names, or names with grades.") from None
 
 
+def _spans(answers: Any, where: str) -> tuple[str, ...]:
+    texts: list[Any] = [each.get("text") if isinstance(each, dict) else each for each in _listed(answers)]
+    if not all(isinstance(text, str) for text in texts):
+        raise CliError(f"{where}: answers are a text, or a list of texts.")
+    return tuple(texts)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _filters(value: Any, where: str) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise CliError(f"{where}: filters are an object. See the manual: ops/docs/search.md")
+    return value
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise CliError(f"{file} is not UTF-8. Save it as UTF-8.") from None
+    except OSError as exc:
+        raise CliError(f"{file} cannot be read: {exc.strerror}. Check the path and its permissions.") from exc
+
+
 def _lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     # Not splitlines(): JSON may hold the rarer line separators of Unicode as they are.
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text(file).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -192,6 +192,13 @@ def test_another_upwell_is_compared_and_gets_a_key_of_its_own(serve, evaluate, t
     assert found["comparison"]["right"]["better"] == 2
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(evaluate, tmp_path):
+    nowhere = str(tmp_path / "none" / "rows.jsonl")
+    code, _, told = evaluate("http://127.0.0.1:9", questions(tmp_path, BOILER), "--per-query", nowhere)
+
+    assert (code, "rows.jsonl cannot be written" in told) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("against", "told"),
     [

@@ -34,10 +34,20 @@ def test_json_lines_and_csv_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("q.jsonl", "{not json"), ("q.jsonl", '{"documents": []}'), ("q.csv", "documents\na\n"), ("q.jsonl", "")],
+    [
+        ("q.jsonl", "{not json"),
+        ("q.jsonl", '{"documents": []}'),
+        ("q.csv", "documents\na\n"),
+        ("q.jsonl", ""),
+        ("q.jsonl", '{"query": "x?", "filters": ["a"]}'),
+        ("q.jsonl", '{"query": "x?", "answers": [{"start": 7}]}'),
+        ("q.jsonl", '{"query": "x?", "answers": 7}'),
+        ("q.jsonl", "caf\xe9"),
+        ("q.csv", "caf\xe9"),
+    ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
 
     with pytest.raises(CliError, match=name):
         read_questions(tmp_path / name)
@@ -47,6 +57,15 @@ def test_a_document_may_be_named_by_path_name_stem_or_id():
     names = set(names_of({"path": "laws/a.b.md", "source": "docs"}, "id-1"))
 
     assert names == {"id-1", "laws/a.b.md", "docs/laws/a.b.md", "a.b.md", "laws/a.b", "a.b"}
+
+
+def test_one_answer_needs_no_list_and_a_byte_order_mark_is_no_text(tmp_path):
+    lines, table = tmp_path / "q.jsonl", tmp_path / "q.csv"
+    lines.write_text('\ufeff{"query": "boiler?", "answers": "the code is 4711"}')
+    table.write_text('\ufeffquery,answers\n"boiler,\ncode?",4711\n')
+
+    assert [one.spans for one in read_questions(lines)] == [("the code is 4711",)]
+    assert [one.text for one in read_questions(table)] == ["boiler,\ncode?"]
 
 
 def test_whether_a_question_has_an_answer_is_said_known_or_open(tmp_path):
