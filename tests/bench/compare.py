@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -39,10 +40,15 @@ from workers.query.evaluation import compare, mean, ndcg
 MODEL = "multilingual-e5-small-q4"
 PEERS = ("langchain", "llamaindex")
 MODES = {"upwell": "hybrid", "lexical": "lexical", "dense": "semantic"}
+WIDE = "neighbours"
+"""Upwell with `"neighbours": 2`: each hit with the two chunks before and after it, about as long as a peer's hit."""
+
+SYSTEMS = ("upwell", WIDE, "lexical", "dense", *PEERS)
 DEEP = 50
 """Chunks that are asked for where documents are wanted."""
 FIRST = 10
 """Chunks that are asked for where passages are wanted: what a search gives by default."""
+SPANNED = ("covidqa", "cuad")
 SPAN_HITS, SPAN_CHARS = 5, 4000
 BATCH = 16
 
@@ -82,20 +88,20 @@ def main(words: Sequence[str]) -> int:
             collection.write(folder)
             print(f"{collection.name}: {len(collection.files)} files", file=sys.stderr, flush=True)
             found = {name: _asked(name, collection, folder, endpoint, options) for name in wanted if name in PEERS}
-            modes = [name for name in wanted if name in MODES]
+            modes = [name for name in wanted if name in MODES or (name == WIDE and collection.name in SPANNED)]
             if modes:
                 warm(collection, endpoint)
                 found |= _upwell(modes, collection, folder, endpoint)
             if options.keep:
                 _keep(options.keep, collection, found)
-                kept = {name: _kept(options.keep, collection, name) for name in (*MODES, *PEERS) if name not in wanted}
+                kept = {name: _kept(options.keep, collection, name) for name in SYSTEMS if name not in wanted}
                 found |= {name: _read_kept(file) for name, file in kept.items() if file.exists()}
-            for name in filter(found.__contains__, (*MODES, *PEERS)):
+            for name in filter(found.__contains__, SYSTEMS):
                 for title, scores in _scores(collection, found[name]).items():
                     results.setdefault(title, {})[name] = scores
             _table({title: of for title, of in results.items() if title.startswith(tuple(collection.groups))})
     print()
-    _table(results)
+    _table(results | _pooled(results))
     return 0
 
 
@@ -108,9 +114,10 @@ def _scores(collection: Collection, found: Answers) -> dict[str, list[float | No
     texts = {name.rpartition(".")[0]: text for name, text in collection.files.items()}
     places: dict[str, Places] = {}
     for group, questions in collection.groups.items():
-        scores[f"{group}: nDCG@10"] = [_ndcg(found.deep[one.key], one) for one in questions]
+        if found.deep:
+            scores[f"{group}: nDCG@10"] = [_ndcg(found.deep[one.key], one) for one in questions]
         located = [one for one in questions if one.spans and one.document in texts]
-        if not collection.name.startswith(("covidqa", "cuad")) or not located:
+        if collection.name not in SPANNED or not located:
             continue
         rows = []
         for one in located:
@@ -147,7 +154,7 @@ def _read(hits: Sequence[Hit]) -> Iterator[Hit]:
 
 
 def _table(results: Mapping[str, Mapping[str, Sequence[float | None]]]) -> None:
-    names = [name for name in (*MODES, *PEERS) if any(name in scores for scores in results.values())]
+    names = [name for name in SYSTEMS if any(name in scores for scores in results.values())]
     print(f"{'':<36} {'questions':>9} " + " ".join(f"{name:>10}" for name in names) + "  against the best other")
     for title, scores in results.items():
         means = {name: mean(values) or 0.0 for name, values in scores.items()}
@@ -161,8 +168,19 @@ def _table(results: Mapping[str, Mapping[str, Sequence[float | None]]]) -> None:
     sys.stdout.flush()
 
 
+def _pooled(results: Mapping[str, Mapping[str, list[float | None]]]) -> dict[str, dict[str, list[float | None]]]:
+    """Return the questions of all languages together: those within a language, and those across languages."""
+    pooled = {}
+    for name, across in (("xquad, within all languages", False), ("xquad, all to en", True)):
+        parts = [of for title, of in results.items() if title.startswith("xquad ") and (" to " in title) == across]
+        if len(parts) > 1:
+            systems = [system for system in SYSTEMS if all(system in part for part in parts)]
+            pooled[name] = {system: [value for part in parts for value in part[system]] for system in systems}
+    return pooled
+
+
 def _against_the_best(scores: Mapping[str, Sequence[float | None]], means: Mapping[str, float]) -> str:
-    others = [name for name in scores if name != "upwell"]
+    others = [name for name in scores if name not in ("upwell", WIDE)]
     if "upwell" not in scores or not others:
         return ""
     best = max(others, key=means.__getitem__)
@@ -220,32 +238,42 @@ def _upwell(modes: Sequence[str], collection: Collection, folder: Path, endpoint
             status = stack.wait_converged(len(collection.files), timeout=600)
             if status["documents"].get("ready", 0) < len(collection.files):
                 raise SystemExit(f"{collection.name}: not every file is ready: {status['documents']}")
-            return {name: _searched(stack.client, MODES[name], collection) for name in modes}
+            return {
+                name: _searched(stack.client, MODES.get(name, "hybrid"), collection, wide=name == WIDE)
+                for name in modes
+            }
 
 
-def _searched(client: httpx.Client, mode: str, collection: Collection) -> Answers:
+def _searched(client: httpx.Client, mode: str, collection: Collection, *, wide: bool) -> Answers:
     found = Answers()
     questions = [one for group in collection.groups.values() for one in group]
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
-        for one, hits in zip(some, _batch(client, mode, some, DEEP), strict=True):
-            found.deep[one.key] = hits
+        if not wide:
+            for one, hits in zip(some, _batch(client, some, {"mode": mode, "limit": DEEP}), strict=True):
+                found.deep[one.key] = hits
         located = [one for one in some if one.spans]
-        for one, hits in zip(located, _batch(client, mode, located, FIRST), strict=True):
+        wanted = {"mode": mode, "limit": FIRST, "neighbours": 2 if wide else 0}
+        for one, hits in zip(located, _batch(client, located, wanted), strict=True):
             found.first[one.key] = hits
     return found
 
 
-def _batch(client: httpx.Client, mode: str, questions: Sequence[Question], limit: int) -> list[list[Hit]]:
+def _batch(client: httpx.Client, questions: Sequence[Question], wanted: Mapping[str, Any]) -> list[list[Hit]]:
     if not questions:
         return []
-    searches = [{"query": one.text, "mode": mode, "limit": limit} for one in questions]
+    searches = [{"query": one.text, **wanted} for one in questions]
     answer = client.post("/v1/search/batch", json={"searches": searches}, headers={"X-Upwell-Log": "off"})
     answer.raise_for_status()
     results = answer.json()["results"]
-    if any(result["mode"] != mode for result in results):
-        raise SystemExit(f"searched {results[0]['mode']}, not {mode}: {results[0]['degraded']}")
-    return [[Hit(Path(hit["metadata"]["path"]).stem, hit["content"]) for hit in result["hits"]] for result in results]
+    if any(result["mode"] != wanted["mode"] for result in results):
+        raise SystemExit(f"searched {results[0]['mode']}, not {wanted['mode']}: {results[0]['degraded']}")
+    return [[Hit(Path(hit["metadata"]["path"]).stem, _text(hit)) for hit in result["hits"]] for result in results]
+
+
+def _text(hit: Mapping[str, Any]) -> str:
+    beside = {0: hit["content"]} | {other["offset"]: other["content"] for other in hit.get("neighbours", ())}
+    return "\n\n".join(beside[offset] for offset in sorted(beside))
 
 
 def _asked(name: str, collection: Collection, folder: Path, endpoint: str, options: argparse.Namespace) -> Answers:
@@ -289,7 +317,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="compare", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("collections", nargs="+", help=f"names below {beir.DATA}")
-    parser.add_argument("--systems", default=",".join([*MODES, *PEERS]), help="comma separated (default: %(default)s)")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="comma separated (default: %(default)s)")
     parser.add_argument("--only", nargs="*", help="only these parts, e.g. xquad-en")
     parser.add_argument("--documents", type=int, help="only the first so many documents (of each language)")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")

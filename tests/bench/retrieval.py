@@ -39,8 +39,8 @@ UNRELATED = 0.79
 
 Scores = Mapping[int, float]
 Ranked = Sequence[tuple[int, float]]
-Fusion = Callable[[Ranked, Ranked, float], Scores]
-"""Of the dense list, the BM25 list, and the cosine that counts as nothing for the question."""
+Fusion = Callable[[Ranked, Ranked, float, float], Scores]
+"""Of the dense list, the BM25 list, the cosine that counts as nothing, and how many words the question asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _best(scores: Scores) -> Ranked:
 def rrf(k: float, dense_weight: float = 1.0) -> Fusion:
     """Return reciprocal rank fusion; Qdrant's default k is 2, the paper's 60 is 61 there."""
 
-    def fuse(dense: Ranked, words: Ranked, _: float) -> Scores:
+    def fuse(dense: Ranked, words: Ranked, *_: float) -> Scores:
         scores: dict[int, float] = defaultdict(float)
         for ranked, weight in ((dense, dense_weight), (words, 1.0)):
             for rank, (number, _) in enumerate(ranked):
@@ -138,7 +138,7 @@ def rrf(k: float, dense_weight: float = 1.0) -> Fusion:
     return fuse
 
 
-def dbsf(dense: Ranked, words: Ranked, _: float) -> Scores:
+def dbsf(dense: Ranked, words: Ranked, *_: float) -> Scores:
     """Distribution-based score fusion: each list's scores between its mean minus and plus three deviations."""
     scores: dict[int, float] = defaultdict(float)
     for ranked in (dense, words):
@@ -151,11 +151,12 @@ def dbsf(dense: Ranked, words: Ranked, _: float) -> Scores:
     return scores
 
 
-def summed(dense_weight: float = 1.7, half: float = 20.0, power: float = 1.5) -> Fusion:
+def summed(dense_weight: float = 1.7, word: float = 3.0, power: float = 1.5) -> Fusion:
     """Return the fusion of `workers.adapters.qdrant_search`."""
 
-    def fuse(dense: Ranked, words: Ranked, nothing: float) -> Scores:
+    def fuse(dense: Ranked, words: Ranked, nothing: float, asked: float) -> Scores:
         scores: dict[int, float] = defaultdict(float)
+        half = max(10.0, word * asked)
         for number, score in dense:
             scores[number] += dense_weight / (1 - nothing) * (score - nothing)
         for number, score in words:
@@ -167,7 +168,7 @@ def summed(dense_weight: float = 1.7, half: float = 20.0, power: float = 1.5) ->
 
 FUSIONS: dict[str, Fusion] = {
     "dense": lambda dense, *_: dict(dense),
-    "bm25": lambda _, words, __: dict(words),
+    "bm25": lambda _, words, *__: dict(words),
     "rrf k=2": rrf(2),
     "rrf k=10, dense 2:1": rrf(10, 2),
     "rrf k=61": rrf(61),
@@ -176,8 +177,8 @@ FUSIONS: dict[str, Fusion] = {
     "sum, dense 1.2": summed(1.2),
     "sum, dense 2.4": summed(2.4),
     "sum, power 1": summed(power=1.0),
-    "sum, half at 12": summed(half=12),
-    "sum, half at 28": summed(half=28),
+    "sum, 2 a word": summed(word=2),
+    "sum, 4 a word": summed(word=4),
 }
 
 # ------------------------------------------------------------------------------------------------------------ vectors
@@ -263,10 +264,13 @@ def fused(collection: Collection, vectors: Vectors) -> dict[str, list[float | No
     for key, text, vector in questions:
         cosines = matrix @ vector
         dense, nothing = _best(dict(enumerate(cosines.tolist()))), min(UNRELATED, float(cosines.mean()))
-        lexically = words.ranked(_weights(bm25.search_vector(text)))
+        asked = _weights(bm25.search_vector(text))
+        lexically = words.ranked(asked)
         grades = {document: grade for document, grade in collection.grades[key].items() if document in there}
         for name, fuse in FUSIONS.items():
-            found[name].append(ndcg(_documents(_best(fuse(dense, lexically, nothing)), pieces), grades))
+            found[name].append(
+                ndcg(_documents(_best(fuse(dense, lexically, nothing, sum(asked.values()))), pieces), grades)
+            )
     return found
 
 

@@ -251,7 +251,7 @@ def test_the_fused_score_is_what_both_lists_make_together(client, collection, se
     for one in found:
         dense, words = one.lists.get("dense"), one.lists.get("bm25")
         together = 1.7 / 0.2 * ((dense.score if dense else 0.8) - 0.8) + (
-            words.score**1.5 / (words.score**1.5 + 20**1.5) if words else 0
+            words.score**1.5 / (words.score**1.5 + 10**1.5) if words else 0
         )
         assert one.score == pytest.approx(together, abs=1e-5)
     assert "dense" not in next(one for one in found if one.content == "boiler").lists

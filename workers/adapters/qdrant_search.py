@@ -31,9 +31,10 @@ SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
 DENSE_WEIGHT = 1.7
-BM25_HALF, BM25_POWER = 20.0, 1.5
-"""The BM25 score that is worth half of the most that words can give, and how steep it is there: a word or two in common
-with a question in another language are chance or a name, and must not outweigh what is near by meaning."""
+BM25_WORD, BM25_LEAST, BM25_POWER = 3.0, 10.0, 1.5
+"""The BM25 score that is worth half of the most that words can give: so much for each word that is asked for, and how
+steep it is there.  A few words in common with a long question, or with one in another language, are chance or a name,
+and must not outweigh what is near by meaning."""
 
 VECTORS_SEEN_S = 60.0
 BACKGROUND_S = 120.0
@@ -303,22 +304,24 @@ def _fused(
             m.Prefetch(query=query, using=_using(name), filter=condition, limit=deep)
             for name, query in lists.items()
         ],
-        query=_sum(unrelated) if unrelated is not None else m.FusionQuery(fusion=m.Fusion.DBSF),
+        query=_sum(unrelated, sum(lists["bm25"].values))
+        if unrelated is not None
+        else m.FusionQuery(fusion=m.Fusion.DBSF),
         limit=limit,
         with_payload=True,
     )
 
 
-def _sum(unrelated: float) -> m.FormulaQuery:
+def _sum(unrelated: float, words_asked: float) -> m.FormulaQuery:
     """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
 
     dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
-    is not in that list has that.  BM25: x^1.5 / (x^1.5 + 20^1.5).  Constants in ADR 0025.
+    is not in that list has that.  BM25: x^1.5 / (x^1.5 + h^1.5), where h grows with the query.  Constants in ADR 0025.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
     dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])
     raised = m.PowExpression(pow=m.PowParams(base="$score[1]", exponent=BM25_POWER))
-    room = m.SumExpression(sum=[raised, BM25_HALF**BM25_POWER])
+    room = m.SumExpression(sum=[raised, max(BM25_LEAST, BM25_WORD * words_asked) ** BM25_POWER])
     words = m.DivExpression(div=m.DivParams(left=raised, right=room))
     return m.FormulaQuery(
         formula=m.SumExpression(sum=[dense, words]), defaults={"$score[0]": unrelated, "$score[1]": 0.0}
