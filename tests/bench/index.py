@@ -32,6 +32,7 @@ import httpx
 import psutil
 
 from tests.bench import corpus
+from tests.support.endpoint import Behaviour
 from tests.support.stack import ROOT, Stack, environment
 
 PEERS = ("langchain", "llamaindex", "haystack", "cocoindex")
@@ -78,6 +79,8 @@ class Endpoint:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.endpoint", "--port", str(port), "--set", *words], cwd=ROOT
         )
+        self.pid = self._process.pid
+        self.behaviour = Behaviour(**behaviour)
         self.url = f"http://127.0.0.1:{port}/v1"
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         wait_until(lambda: answers(self._client, "/health"))
@@ -118,7 +121,9 @@ class Upwell:
             self._cpu_before = 0.0
             self._stack.start(wait=False)
         with Sampled(self._stack.process.pid) as sampled:  # type: ignore[union-attr]
-            wait_until(self._done, timeout=1_800, every=0.05)
+            # Asked five times a second: on two processors the asking is felt.
+            files = sum(1 for _ in self._docs.rglob("*.md"))
+            wait_until(lambda: self._done(files), timeout=1_800, every=0.2)
             seconds = time.perf_counter() - started
         self.by_process = sampled.by_process()
         cpu, self._cpu_before = sampled.cpu_s - self._cpu_before, sampled.cpu_s
@@ -147,10 +152,9 @@ class Upwell:
     def close(self) -> None:
         self._stack.stop(30)
 
-    def _done(self) -> bool:
+    def _done(self, files: int) -> bool:
         if self._stack.process is None or self._stack.process.poll() is not None:
             raise SystemExit(f"upwell ended:\n{self._stack.tail()}")
-        files = sum(1 for _ in self._docs.rglob("*.md"))
         return self._ready() == files and bool(self._stack.status()["converged"])
 
     def _ready(self) -> int:
@@ -234,7 +238,7 @@ class Sampled:
         self._sample()
 
     def _run(self) -> None:
-        while not self._end.wait(0.5):
+        while not self._end.wait(1.0):  # reading the memory of a dozen processes takes a while
             self._sample()
 
     def _sample(self) -> None:
