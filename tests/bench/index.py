@@ -112,13 +112,13 @@ class Upwell:
             settings["UPWELL_INDEX_WORKERS"] = str(workers)
         self._docs = docs
         self._stack = Stack(home, docs, **settings)
-        self._cpu_before = 0.0
+        self._cpu_before: dict[tuple[int, float], float] = {}
         self.by_process: dict[str, float] = {}
 
     def sync(self) -> tuple[float, float, float]:
         started = time.perf_counter()
         if self._stack.process is None or self._stack.process.poll() is not None:
-            self._cpu_before = 0.0
+            self._cpu_before = {}
             self._stack.start(wait=False)
         with Sampled(self._stack.process.pid) as sampled:  # type: ignore[union-attr]
             # Asked five times a second: on two processors the asking is felt.
@@ -126,7 +126,7 @@ class Upwell:
             wait_until(lambda: self._done(files), timeout=1_800, every=0.2)
             seconds = time.perf_counter() - started
         self.by_process = sampled.by_process()
-        cpu, self._cpu_before = sampled.cpu_s - self._cpu_before, sampled.cpu_s
+        cpu, self._cpu_before = sampled.since(self._cpu_before), sampled.seen
         return seconds, cpu, sampled.peak_mb
 
     def restart(self) -> None:
@@ -217,9 +217,13 @@ class Sampled:
         self.peak_mb = 0.0
 
     @property
-    def cpu_s(self) -> float:
-        """CPU seconds of every process seen, since it began."""
-        return sum(self._seen.values())
+    def seen(self) -> dict[tuple[int, float], float]:
+        """CPU seconds of every process seen, since each began."""
+        return dict(self._seen)
+
+    def since(self, before: dict[tuple[int, float], float]) -> float:
+        """Return the CPU seconds beyond what was ``seen`` then; a process that has ended meanwhile counts as it was."""
+        return sum(seconds - before.get(key, 0.0) for key, seconds in self._seen.items())
 
     def by_process(self) -> dict[str, float]:
         """Return CPU seconds by what the processes are."""

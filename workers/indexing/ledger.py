@@ -136,6 +136,8 @@ class Ledger:
         self.vectors = EmbeddingCache(engine, owner)
         self.lease_s = lease_s
         self._late_writes_s = late_writes_s
+        # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
+        self._claiming: Update | None = None
         self._committing: Update | None = None
 
     # ------------------------------------------------------------------ one document
@@ -148,32 +150,24 @@ class Ledger:
         """
         asked_at = awake()
         with self._engine.begin() as connection:
-            now = schema.now(connection)
-            due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
-            taken_over = documents.c.lease_until.is_not(None)
-            before = connection.execute(
-                select(documents.c.lease_until, documents.c.verify_at).where(documents.c.id == document_id)
-            ).one_or_none()
+            before = connection.execute(_BEFORE, {"document": document_id}).one_or_none()
             if before is None:
                 return None
+            if self._claiming is None:
+                self._claiming = _claiming(connection)
             row = connection.execute(
-                update(documents)
-                .where(documents.c.id == document_id, _has_work(now, recipe), _is_free(now))
-                .values(
-                    token=documents.c.token + 1,
-                    lease_until=now + self.lease_s,
-                    lease_owner=self._owner,
-                    attempts=documents.c.attempts + 1,
-                    state=State.PARSING,
-                    verify_at=case(
-                        (taken_over, now + self._late_writes_s), (due_verify, null()), else_=documents.c.verify_at
-                    ),
-                )
-                .returning(*documents.c)
+                self._claiming,
+                {
+                    "document": document_id,
+                    "current": recipe,
+                    "owner": self._owner,
+                    "lease": self.lease_s,
+                    "late": self._late_writes_s,
+                },
             ).one_or_none()
             if row is None:
                 return None
-            home = connection.execute(select(sources).where(sources.c.name == row.source)).one_or_none()
+            home = connection.execute(_HOME, {"source": row.source}).one_or_none()
         # A verify that is still to come counts as well: until it is done, nobody knows what the index holds.
         doubt = before.lease_until is not None or before.verify_at is not None
         return _claim(row, home, Deadline(asked_at, self.lease_s), doubt=doubt)
@@ -563,6 +557,33 @@ def backoff_s(attempt: int) -> float:
     return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
 
 
+_BEFORE = select(documents.c.lease_until, documents.c.verify_at).where(documents.c.id == bindparam("document"))
+_HOME = select(sources).where(sources.c.name == bindparam("source"))
+
+
+def _claiming(connection: Connection) -> Update:
+    """Return the statement of a claim."""
+    now = schema.now(connection)
+    due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
+    taken_over = documents.c.lease_until.is_not(None)
+    has_work = _has_work(now, bindparam("current", type_=String))
+    return (
+        update(documents)
+        .where(documents.c.id == bindparam("document"), has_work, _is_free(now))
+        .values(
+            token=documents.c.token + 1,
+            lease_until=now + bindparam("lease", type_=Float),
+            lease_owner=bindparam("owner"),
+            attempts=documents.c.attempts + 1,
+            state=State.PARSING,
+            verify_at=case(
+                (taken_over, now + bindparam("late", type_=Float)), (due_verify, null()), else_=documents.c.verify_at
+            ),
+        )
+        .returning(*documents.c)
+    )
+
+
 _SPENDING = (
     update(documents)
     .where(documents.c.id == bindparam("document"))
@@ -607,7 +628,7 @@ _COMMITTED = (
 
 
 def _committing(connection: Connection) -> Update:
-    """Return the statement of a commit.  Made once: to build it takes longer than to execute it."""
+    """Return the statement of a commit."""
     now = schema.now(connection)
     generation = bindparam("generation", type_=BigInteger)
     moved_on = documents.c.desired_generation != generation
@@ -632,7 +653,7 @@ def _committing(connection: Connection) -> Update:
     )
 
 
-def _has_work(now: Any, recipe: str | None) -> Any:
+def _has_work(now: Any, recipe: Any) -> Any:
     """What makes a document due."""
     return or_(*_reasons(now, recipe))
 
