@@ -134,6 +134,28 @@ def test_each_point_is_told_right_however_it_differs(index):
     assert set(tokens(index).values()) == {5}
 
 
+def test_a_date_that_changes_is_told_once_however_many_points_have_it(qdrant_url, collection, monkeypatch):
+    client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
+    qdrant.create_collection(client, collection, 3, qdrant_url)
+    index = qdrant.QdrantIndex(client, collection, qdrant_url)
+    points = [
+        replace(point(0, position=n), id=str(uuid5(NAMESPACE_URL, str(n))), text=f"words {n}") for n in range(100)
+    ]
+    index.put(told(points, modified="1"), 4)
+    sent = []
+    update = client.batch_update_points
+    monkeypatch.setattr(
+        client, "batch_update_points", lambda *args, **more: sent.append(args[1]) or update(*args, **more)
+    )
+
+    index.restate(told(points, modified="2"), 5, index.stored(DOC))
+
+    assert [len(operations) for operations in sent] == [2]
+    assert {metadata["modified"] for metadata in metadata_of(index).values()} == {"2"}
+    client.delete_collection(collection)
+    client.close()
+
+
 def test_what_an_older_attempt_tells_of_many_at_once_loses(index):
     points = [point(n, position=n) for n in range(3)]
     index.put(told(points, modified="1"), 4)

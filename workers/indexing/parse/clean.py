@@ -25,6 +25,8 @@ _MARKS_IN_A_ROW = 30  # as in the Stream-Safe Text Format (UAX #15); real writin
 
 def clean_text(text: str) -> str:
     """Return ``text`` in NFC, without invisible and control characters; line breaks and tabs stay."""
+    if text.isascii() and text.isprintable():  # most elements: nothing below would change them
+        return text
     text = _CONTROL.sub("", _BREAKS.sub("\n", text))
     if text.isascii():
         return text
@@ -36,6 +38,8 @@ def clean_text(text: str) -> str:
 
 def tidy(text: str) -> str:
     """Return running text with single spaces and at most one blank line."""
+    if "  " not in text and text.isprintable():  # of all white space only the space is printable
+        return text.strip()
     return _LINES.sub(_line_break, _SPACES.sub(" ", text)).strip()
 
 
