@@ -46,6 +46,8 @@ class Collection:
 def read(name: str, most: int | None = None) -> list[Collection]:
     """Return a collection of DATA with its first ``most`` documents; xquad is one for each of its languages."""
     folder = DATA / name
+    if not folder.is_dir():
+        raise SystemExit(f"There is no collection {name} in {DATA}.")
     rows = _rows(folder / "corpus.jsonl")
     asked = _rows(folder / "queries.jsonl")
     grades = _grades(folder / "qrels.tsv")

@@ -72,10 +72,14 @@ class Answers:
 def main(words: Sequence[str]) -> int:
     """Run what is asked for and print a table for each measure."""
     options = _options(words)
+    wanted = [name for name in options.systems.split(",") if name]
+    if set(wanted) & set(PEERS) and not options.python.exists() and not options.fill:
+        raise SystemExit(
+            f"There is no {options.python}: run `make bench-peers` first, or leave out {', '.join(PEERS)}."
+        )
     options.work.mkdir(parents=True, exist_ok=True)
     collections = [each for name in options.collections for each in beir.read(name, options.documents)]
     collections = [each for each in collections if not options.only or each.name in options.only]
-    wanted = [name for name in options.systems.split(",") if name]
     results: dict[str, dict[str, list[float | None]]] = {}
     with _endpoint(options.vectors, options.endpoint) as endpoint:
         if options.fill:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from tests.support.answering import Away, Index, Near, ask, found
@@ -11,7 +12,9 @@ from workers.errors import ChatUnavailable, IndexUnavailable
 from workers.query.answer import REFUSAL
 from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
 from workers.query.search import Hit, search
+from workers.query.search import ask as ask_for
 from workers.query.sentences import sentences
+from workers.query.values import Background
 from workers.query.words import Terms
 from workers.query.written import Checked
 
@@ -51,6 +54,31 @@ def test_before_the_first_vector_a_search_is_lexical_without_asking_the_endpoint
     result = search(SearchRequest(query="boiler"), index=Index("The boiler.", vectors=False), embedder=Near())
 
     assert (result.mode, result.meaning) == ("lexical", None)
+
+
+class Sampled(Index):
+    """An index whose vectors are known."""
+
+    def __init__(self, *vectors: tuple[float, float]) -> None:
+        super().__init__()
+        self.sample = Background(len(vectors), np.array(vectors, dtype=np.float32).reshape(-1, 2))
+
+    def background(self):
+        return self.sample
+
+
+@pytest.mark.parametrize(
+    ("vectors", "nothing"),
+    [
+        ([(1.0, 0.0), (0.6, 0.8)], 0.5),  # nearer than unrelated texts: the model's band
+        ([(0.6, 0.8), (0.0, 1.0)], 0.3),  # farther from all: what is usual here
+        ([], 0.5),
+    ],
+)
+def test_what_counts_as_nothing_is_the_models_band_or_what_is_usual_in_the_index(vectors, nothing):
+    [asked] = ask_for([SearchRequest(query="boiler")], Sampled(*vectors), Near())
+
+    assert asked.unrelated == pytest.approx(nothing)
 
 
 SENSELESS = [
