@@ -239,9 +239,9 @@ def _upwell(modes: Sequence[str], collection: Collection, folder: Path, endpoint
     with tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch:
         settings = {"UPWELL_EMBEDDINGS_URL": endpoint, "UPWELL_EMBEDDINGS_MODEL": MODEL, "UPWELL_LOG_LEVEL": "warning"}
         with Stack(Path(scratch), folder, **settings) as stack:
-            status = stack.wait_converged(len(collection.files), timeout=600)
-            if status["documents"].get("ready", 0) < len(collection.files):
-                raise SystemExit(f"{collection.name}: not every file is ready: {status['documents']}")
+            stack.wait_converged(len(collection.files), timeout=600)
+            # The counts of a status may be some seconds older than its verdict.
+            stack.wait_for(lambda: stack.status()["documents"].get("ready", 0) == len(collection.files), 60, every=0.5)
             return {
                 name: _searched(stack.client, MODES.get(name, "hybrid"), collection, wide=name == WIDE)
                 for name in modes
