@@ -41,6 +41,7 @@ class Results:
         self._reader: asyncio.Task[None] | None = None
         self._over: list[str] = []
         self._cleaner: asyncio.Task[None] | None = None
+        self._closed = False
 
     @contextmanager
     def expected(self) -> Iterator[str]:
@@ -59,10 +60,11 @@ class Results:
         Raises:
             NotListening: the broker does not answer.
         """
+        if self._reader is None or self._reader.done():  # whatever ended it
+            self._listening.clear()
+            self._reader = asyncio.create_task(self._read())
         if self._listening.is_set():
             return
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read())
         try:
             await asyncio.wait_for(self._listening.wait(), LISTENING_S)
         except TimeoutError:
@@ -80,26 +82,35 @@ class Results:
         found: str | None = None
         while found is None and (left := deadline - loop.time()) > 0:
             done, _ = await asyncio.wait({future}, timeout=min(left, LOOK_EVERY_S))
-            kept = future.result() if done else await self._client.get(key)
-            found = kept if isinstance(kept, str) else None
+            found = future.result() if done else await self._looked_up(key)
         if found is not None:
             self._forget(key)
         return found
 
     async def close(self) -> None:
         """Hang up."""
-        for task in (self._reader, self._cleaner):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        self._closed = True  # a cancellation can get lost in the client's own retries
+        tasks = {task for task in (self._reader, self._cleaner) if task is not None and not task.done()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * LOOK_EVERY_S)
+
+    async def _looked_up(self, key: str) -> str | None:
+        """Return what lies under a key; None also when the connection says nothing: the next look takes another one."""
+        try:
+            kept = await asyncio.wait_for(self._client.get(key), LOOK_EVERY_S)
+        except TimeoutError:
+            return None
+        return kept if isinstance(kept, str) else None
 
     async def _read(self) -> None:
         pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._key_of(self._ours)) + "*"
-        while True:
+        while not self._closed:
             try:
                 async with self._client.pubsub() as channel:
                     await channel.psubscribe(pattern)
-                    while True:
+                    while not self._closed:
                         self._heard(await channel.get_message(timeout=LOOK_EVERY_S))
             except (redis.RedisError, OSError) as exc:
                 self._listening.clear()

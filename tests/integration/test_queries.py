@@ -120,6 +120,20 @@ def test_an_answer_that_was_published_while_the_subscription_was_cut_is_found(va
     assert asyncio.run(ask())["asked"] == "second"
 
 
+def test_a_reader_that_ended_is_begun_again(valkey_url, prefix, broker):
+    async def ask():
+        asks = queries(valkey_url, prefix)
+        await asks.search({"query": "first"})
+        asks._results._reader.cancel()
+        await asyncio.sleep(0)
+        answer = await asks.search({"query": "second"})
+        connections = len(listening(broker))
+        await asks.close()
+        return answer["asked"], connections
+
+    assert asyncio.run(ask()) == ("second", 1)
+
+
 def test_one_question_too_many_is_refused_at_once_and_the_next_one_is_let_in(valkey_url, prefix):
     async def ask():
         asks = queries(valkey_url, prefix, room=2)

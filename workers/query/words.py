@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from workers.adapters.bm25 import LONGEST_WORD, languages_of, search_vector, spaced_words, unspaced_runs, word_ids
+from workers.adapters.bm25 import (
+    LONGEST_WORD,
+    PLAIN_WORD,
+    is_plain,
+    languages_of,
+    search_vector,
+    spaced_words,
+    unspaced_runs,
+    word_ids,
+)
 
 Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
@@ -33,7 +42,11 @@ class Terms:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
         if not self.ids:
             return []
-        spans = [match.span() for match in spaced_words(text) if self._asked[match.group()]]
+        if is_plain(text):  # a text has few different words, and fewer that are asked for
+            asked = [word for word in set(PLAIN_WORD.findall(text)) if self._asked[word]]
+            spans = sorted(span for word in asked for span in _places(text, word))
+        else:
+            spans = [match.span() for match in spaced_words(text) if self._asked[match.group()]]
         return sorted([*spans, *self._unspaced(text)]) if self._pairs else spans
 
     def matched(self, text: str) -> list[str]:
@@ -74,6 +87,16 @@ class _Asked(dict[str, bool]):
 def words(text: str) -> Iterator[Span]:
     """Return the place of every word of the scripts that put spaces between words."""
     return (match.span() for match in spaced_words(text))
+
+
+def _places(text: str, word: str) -> Iterator[Span]:
+    """Yield where a word stands alone in a plain text."""
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not text[max(0, start - 1) : start].isalnum() and not text[end : end + 1].isalnum():
+            yield start, end
+        start = text.find(word, end)
 
 
 def _pairs(run: str) -> list[str]:
