@@ -89,6 +89,13 @@ def test_a_bad_reply_is_asked_for_once_more_and_then_given_up():
     assert (bad["question"], bad["fault"]) == (None, "no question")
 
 
+def test_a_slow_model_is_not_asked_a_second_time():
+    model, seconds = Replies("Certainly!", "Who looks after the boiler?"), iter([0.0, 3.0])
+    found = write_question(QuestionRequest(text=TEXT), Writer(model, 5.0), clock=lambda: next(seconds))
+
+    assert (found["question"], found["fault"], len(model.asked)) == (None, "no question", 1)
+
+
 def test_a_passage_that_says_nothing_is_not_asked_about_twice():
     declined, model = written("NO_QUESTION", "Who looks after the boiler?")
 

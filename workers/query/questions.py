@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any, Literal
 
@@ -60,8 +61,12 @@ _PASSAGE = re.compile(
 _MARKS = ("?", "？", "؟", "\u037e")
 
 
-def write_question(request: QuestionRequest, writer: Writer | None) -> dict[str, Any]:
+def write_question(
+    request: QuestionRequest, writer: Writer | None, *, clock: Callable[[], float] = time.monotonic
+) -> dict[str, Any]:
     """Return the question, the part of the text that answers it, and the model; or why there is none.
+
+    A model that took more than half of its time for a bad reply is not asked again: somebody waits.
 
     Raises:
         ChatUnavailable: the model does not answer now.
@@ -70,13 +75,14 @@ def write_question(request: QuestionRequest, writer: Writer | None) -> dict[str,
     if writer is None:
         raise ChatMisconfigured(NO_MODEL)
     fault: Fault | None = None
+    started = clock()
     for _ in range(TRIES):
         question = _plain(_reply(writer, prompt(request)))
         fault = fault_of(question, request.text)
         if fault is None:
             start, end = span_of(question, request.text)
             return {"question": question, "span": request.text[start:end], "fault": None, "generated_by": writer.model}
-        if fault == "declined":
+        if fault == "declined" or clock() - started > writer.patience_s / 2:
             break
     return {"question": None, "span": None, "fault": fault, "generated_by": writer.model}
 
