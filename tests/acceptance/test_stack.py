@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,26 @@ def test_a_question_is_answered_with_its_citation(stack):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines() == ["The boiler code is 4711. [1]", "[1] house.md"]
+
+
+def test_search_and_answers_are_measured_on_questions_with_known_answers(stack, tmp_path):
+    (tmp_path / "q.jsonl").write_text(
+        '{"query": "What is the boiler code?", "documents": ["house.md"], "answers": ["4711"]}\n'
+        '{"query": "How far away is the moon?", "answerable": false}\n'
+    )
+    done = upwell(stack, "evaluate", str(tmp_path / "q.jsonl"), "--answers", "--against", "mode=lexical", "--json")
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+
+    assert set(runs) == {"hybrid", "lexical"}
+    for run in runs.values():
+        assert (run["ndcg"], run["span_recall"]) == (1.0, 1.0)
+        assert (run["answers"]["right"], run["answers"]["holds_answer"]) == (1.0, 1.0)
+        assert (run["answers"]["unanswerable"], run["answers"]["sentences_supported"]) == (1, 1.0)
+
+    answer = stack.client.post("/v1/questions", json={"text": "The boiler code is 4711."})
+    assert answer.status_code == 422
+    assert "UPWELL_CHAT_URL" in answer.json()["error"]["message"]
 
 
 def test_an_edit_a_rename_and_a_deletion_are_followed(stack):
