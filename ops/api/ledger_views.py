@@ -28,6 +28,7 @@ class LedgerViews:
         """How many documents are in each state (states without any are left out)."""
         self.totals: Seldom[dict[str, Any]] = Seldom(self._totals)
         """Chunks, vectors pending, bytes, tokens, and how many documents became ready in the last minute."""
+        self._moving = True
 
     def _states(self) -> dict[str, int]:
         with self._reading.connect() as connection:
@@ -106,6 +107,16 @@ class LedgerViews:
         alive = [json.loads(row.info) for row in watchers if now - row.beat_at < ALIVE_S]
         busy = any(info.get("dirty") or info.get("scanning") for info in alive) or (expects_watcher and not alive)
         return open_documents is None and unscanned is None and not busy
+
+    def figures(self, *, expects_watcher: bool = False) -> tuple[bool, dict[str, int], dict[str, Any]]:
+        """Return whether all is converged, and states and totals that were not counted before it was."""
+        converged = self.converged(expects_watcher=expects_watcher)
+        states, totals = self.states(), self.totals()
+        if converged and (self._moving or not FINAL.issuperset(states)):
+            # The verdict is of now, and remembered counts are of a time when there was still something to do.
+            states, totals = self.states.again(), self.totals.again()
+        self._moving = not converged
+        return converged, states, totals
 
     def documents(
         self, *, state: str | None, path: str | None, source: str | None, limit: int, cursor: str | None

@@ -40,3 +40,9 @@ class Seldom(Generic[T]):
                 took = self._clock() - began
                 self._until = self._clock() + (took / SHARE if took > CHEAP_S else 0.0)
             return self._answer
+
+    def again(self) -> T:
+        """Return a new answer, however young the last one is."""
+        with self._lock:
+            self._until = 0.0
+        return self()

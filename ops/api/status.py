@@ -35,12 +35,13 @@ class Status:
 
     def status(self) -> dict[str, Any]:
         """Return the answer of GET /v1/status."""
-        states, totals, settings = self._views.states(), self._views.totals(), self._settings
+        settings = self._settings
+        converged, states, totals = self._views.figures(expects_watcher=settings.api_expects_watcher)
         queues = self.queues()
         waiting = sum(states.get(state, 0) for state in ("queued", "parsing", "embedding", "failed"))
         rate = totals["last_minute"] / 60.0
         return {
-            "converged": self._views.converged(expects_watcher=settings.api_expects_watcher),
+            "converged": converged,
             "documents": states,
             "chunks": totals["chunks"],
             "embeddings_pending": totals["pending"],

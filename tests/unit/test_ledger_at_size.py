@@ -142,6 +142,28 @@ def test_what_is_dear_to_count_is_counted_for_at_most_a_fiftieth_of_the_time():
     assert figures() == 1
 
 
+@pytest.mark.parametrize("before", ["queued", "ready"], ids=["while it was being done", "before it was known"])
+def test_counts_beside_the_verdict_that_all_is_done_were_not_taken_before_it_was(tmp_path, before):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    register_source(engine, "docs", "folder", "/docs")
+    observe(engine, [Observation("docs", b"a.md", Stat(1, 2, 3))])
+    ticks = itertools.count()
+    views = LedgerViews(engine)
+    views.states = Seldom(views._states, clock=lambda: next(ticks))  # every count is dear
+    with engine.begin() as connection:
+        connection.execute(documents.update().values(state=before))
+    assert views.figures()[:2] == (False, {before: 1})
+
+    observe(engine, [Observation("docs", b"b.md", Stat(1, 2, 3))])
+    with engine.begin() as connection:
+        connection.execute(schema.sources.update().values(scanned_at=1.0))
+        connection.execute(documents.update().values(state="ready"))
+
+    assert views.states() == {before: 1}
+    assert views.figures()[:2] == (True, {"ready": 2})
+    engine.dispose()
+
+
 def test_an_answer_that_failed_is_asked_for_again():
     answers = iter([ZeroDivisionError(), 5])
 
