@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.memory import MemoryIndex
 from workers.adapters import qdrant
+from workers.adapters.qdrant_models import models as m
 from workers.contract.settings import IndexSettings
 from workers.indexing.ports import Point
 
@@ -132,6 +133,28 @@ def test_each_point_is_told_right_however_it_differs(index):
         p.id: p.payload["chunk_index"] for p in fresh
     }
     assert set(tokens(index).values()) == {5}
+
+
+def test_what_is_asked_past_the_clients_models_is_what_they_would_have_asked(qdrant_url, collection, monkeypatch):
+    client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
+    qdrant.create_collection(client, collection, 3, qdrant_url)
+    index = qdrant.QdrantIndex(client, collection, qdrant_url)
+    asked = []
+    ask = index._ask
+    monkeypatch.setattr(index, "_ask", lambda path, body: asked.append((path, body)) or ask(path, body))
+
+    index.put_all([([point(0), point(1, vector=VECTOR)], 4), ([point(2, doc=OTHER)], 5)])
+    index.put_vectors([(IDS[0], VECTOR)])
+    assert index.stored_of([DOC, OTHER])[DOC].keys() == {IDS[0], IDS[1]}
+    index.drop_documents([(DOC, 4), (OTHER, 4)])
+
+    assert tokens(index, OTHER) == {IDS[2]: 5}
+    models = {"/points/batch": m.UpdateOperations, "/points/scroll": m.ScrollRequest}
+    for path, body in asked:
+        models[path].model_validate(body)  # which takes no field that it does not know
+    assert [path for path, _ in asked[:4]] == ["/points/batch", "/points/batch", "/points/scroll", "/points/batch"]
+    client.delete_collection(collection)
+    client.close()
 
 
 def test_a_date_that_changes_is_told_once_however_many_points_have_it(qdrant_url, collection, monkeypatch):
