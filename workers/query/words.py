@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from workers.adapters.bm25 import (
     LONGEST_WORD,
@@ -23,6 +24,7 @@ class Terms:
     """What a query looks for: its words as search sees them (stemmed, without stop words)."""
 
     def __init__(self, query: str, languages: Sequence[str] = ()) -> None:
+        self._query = query
         self.vector = search_vector(query, languages)
         self.ids = frozenset(self.vector.indices)
         self._languages = languages_of(query, languages)
@@ -54,6 +56,27 @@ class Terms:
         found = {token for start, end in words(text) for token in self._ids(text[start:end])}
         known = [word for word, ids in self._words if not ids.isdisjoint(found)]
         return list(dict.fromkeys([*known, *(text[start:end] for start, end in self._unspaced(text))]))
+
+    def in_phrases(self, text: str, tokens: Collection[int]) -> frozenset[int]:
+        """Return the tokens of those words that stand in ``text`` beside the word that they stand beside in the query.
+
+        Stop words are neighbours too ("cause of death").  Words without a neighbour (a query of one word, scripts
+        without spaces) count when they are among ``tokens``, those of the text.
+        """
+        asked = self._sequence(self._query)
+        alone = self.ids if len(asked) < 2 else self.ids.difference(*asked)
+        found = {token for token in tokens if token in alone}
+        if len(asked) > 1:
+            has = {(a, b) for one, other in pairwise(self._sequence(text)) for a in one for b in other}
+            for one, other in pairwise(asked):
+                if any((a, b) in has for a in one for b in other):
+                    found |= self.ids & {*one, *other}
+        return frozenset(found)
+
+    def _sequence(self, text: str) -> list[tuple[int | str, ...]]:
+        """Return the words in their order, each as its tokens; a stop word, which has none, as itself."""
+        spoken = ((text[start:end], self._ids(text[start:end])) for start, end in words(text))
+        return [ids or (word.casefold(),) for word, ids in spoken]
 
     def missing(self, text: str) -> list[str]:
         """Return the words of the query that ``text`` does not have (scripts with spaces only)."""

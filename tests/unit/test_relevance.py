@@ -1,0 +1,126 @@
+"""Whether a question is answered at all: what the signs say, and that each of them counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.answering import Index, ask
+from workers.adapters.bm25 import document_vector
+from workers.query.relevance import Passage, Signs, Weights, ahead, nearness
+from workers.query.words import Terms
+
+LIKELY = {
+    "cover": 0.95,
+    "sentence": 0.8,
+    "phrases": 0.8,
+    "near": 0.5,
+    "ahead_in_words": 0.15,
+    "ahead_in_meaning": 0.1,
+}
+UNLIKELY = {
+    "cover": 0.6,
+    "sentence": 0.45,
+    "phrases": 0.2,
+    "near": 0.35,
+    "ahead_in_words": 0.02,
+    "ahead_in_meaning": 0.01,
+}
+
+
+def tokens(text):
+    vector = document_vector(text)
+    return dict(zip(vector.indices, vector.values, strict=True))
+
+
+def weights(question, rarity=2.0):
+    terms = Terms(question)
+    return Weights(terms.forms, dict.fromkeys(terms.ids, rarity), 5.0)
+
+
+@pytest.mark.parametrize("unknown", [(), ("near", "ahead_in_meaning"), ("ahead_in_words", "ahead_in_meaning")])
+def test_likely_signs_answer_and_unlikely_ones_refuse_whatever_could_be_told(unknown):
+    left_out = dict.fromkeys(unknown)
+
+    assert Signs(**(LIKELY | left_out)).confidence > 0.5 > Signs(**(UNLIKELY | left_out)).confidence
+
+
+@pytest.mark.parametrize("name", LIKELY)
+def test_every_sign_makes_an_answer_likelier(name):
+    assert Signs(**(UNLIKELY | {name: LIKELY[name]})).confidence > Signs(**UNLIKELY).confidence
+
+
+def test_what_many_documents_touch_on_sets_none_of_them_apart():
+    question = "What is the boiler code?"
+    halls = ("north", "south", "east")
+    about = Passage("a", tokens("The boiler code is 4711."), 0.6)
+    others = [Passage(hall, tokens(f"The boiler in hall {hall} was serviced."), 0.5) for hall in halls]
+    alike = [Passage(hall, tokens(f"The boiler of hall {hall} keeps its code secret."), 0.58) for hall in halls]
+
+    words, meaning = ahead([about, *others], weights(question))
+    words_alike, meaning_alike = ahead([about, *alike], weights(question))
+
+    assert words is not None
+    assert words_alike is not None
+    assert words > words_alike > 0
+    assert (meaning, meaning_alike) == (pytest.approx(0.1), pytest.approx(0.02))
+
+
+def test_versions_of_the_best_passage_and_its_neighbours_are_no_rivals():
+    question = "What is the boiler code?"
+    best = Passage("a", tokens("The boiler code is 4711, and Meyer Heating has the key to the cellar."), 0.6)
+    version = Passage("b", tokens("The boiler code is 4712, and Meyer Heating has the key to the cellar."), 0.6)
+    neighbour = Passage("a", tokens("The hedge is cut in June."), 0.5)
+
+    assert ahead([best, version, neighbour], weights(question)) == (None, None)
+    assert ahead([], weights(question)) == (None, None)
+
+
+def test_a_rival_without_a_vector_says_nothing_about_meaning():
+    rivals = [Passage("a", tokens("The boiler code is 4711."), 0.6), Passage("b", tokens("The hedge is cut in June."))]
+
+    words, meaning = ahead(rivals, weights("What is the boiler code?"))
+
+    assert words is not None
+    assert words > 0
+    assert meaning is None
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "held"),
+    [
+        ("What is the cause of death?", "Pneumonia is the cause of death.", {"cause", "death"}),
+        ("What is the cause of death?", "His death had another cause.", set()),
+        ("Was ist die Ursache des Brandes?", "Die Ursache des Brandes ist unbekannt.", {"ursache", "brandes"}),
+        ("boiler", "A boiler.", {"boiler"}),
+    ],
+)
+def test_words_count_as_a_phrase_beside_the_neighbour_that_they_have_in_the_question(question, text, held):
+    terms = Terms(question, ("german",))
+
+    found = terms.in_phrases(text, tokens(text))
+
+    assert found == terms.ids & {token for word in held for token in tokens(word)}
+
+
+def test_words_of_a_script_without_spaces_count_where_they_stand():
+    terms = Terms("锅炉的代码是什么？")
+    text = "锅炉的代码是4711。"
+
+    assert terms.in_phrases(text, tokens(text)) == terms.ids & tokens(text).keys() != frozenset()
+
+
+def test_nearness_is_nought_for_what_is_unrelated_and_one_for_the_question_itself():
+    question, other = np.array([1.0, 0.0]), np.array([0.8, 0.6])
+
+    assert nearness(question, 0.8, [other]) == pytest.approx(0.0)
+    assert nearness(question, 1.0, [other]) == pytest.approx(1.0)
+
+
+def test_a_question_whose_words_many_documents_share_is_refused():
+    pumps = [f"The pump in hall {name} was serviced by the {name} crew." for name in ("north", "south", "east", "west")]
+
+    assert ask(Index(*pumps), query="What did the new pump in the cellar cost?")["refused"]
+    assert not ask(Index("The new pump in the cellar cost 900 euros.", *pumps), query="What did the new pump cost?")[
+        "refused"
+    ]
