@@ -24,7 +24,8 @@ log = structlog.get_logger()
 
 PULSE_S = 10.0
 SHARE = 0.02
-"""Of its time, what feeling may take: the sum over millions of documents takes seconds."""
+"""Of the time, what counting may take: the sum over millions of documents takes seconds."""
+CHEAP_S = 0.2
 TURN_S = 30.0
 TWICE = 2
 COUNT_AUDITS_S = 600.0
@@ -40,6 +41,7 @@ class Pulse:
         self._ledger, self._books, self._docket = ledger, books, docket
         self._client, self._alias, self._url = client, alias, url
         self._differed = 0
+        self._count_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -52,15 +54,12 @@ class Pulse:
         self._stop.set()
 
     def _run(self) -> None:
-        took = 0.0
-        while not self._stop.wait(max(PULSE_S, took / SHARE)):
-            began = time.monotonic()
+        while not self._stop.wait(PULSE_S):
             try:
                 self.feel()
             except (WorkerError, SQLAlchemyError) as exc:  # away or busy: the next pulse tries again
                 told = str(exc) if isinstance(exc, WorkerError) else type(exc).__name__
                 log.warning("pulse.failed", error=told)
-            took = time.monotonic() - began
 
     def feel(self) -> None:
         """Look once: make the collection again if it is gone, ask for an audit if the number of points is wrong."""
@@ -73,13 +72,8 @@ class Pulse:
         elif self._alias not in aliases:
             log.warning("index.alias_gone", alias=self._alias, collection=collection)
             qdrant.point_alias(self._client, self._alias, collection, self._url)
-        elif self._wrong_number(collection):
-            self._differed += 1
-            if self._differed >= TWICE:
-                self._differed = 0
-                self._ask()
-        else:
-            self._differed = 0
+        elif time.monotonic() >= self._count_at:
+            self._count(collection)
 
     def _rebuild(self, collection: str) -> None:
         """Have every document indexed again, then make the collection: a crash in between does it once more.
@@ -96,6 +90,17 @@ class Pulse:
         log.warning("index.rebuilding", documents=lost, reason="the collection is not there any more")
         qdrant.create_collection(self._client, collection, int(json.loads(space)["dimensions"]), self._url)
         qdrant.point_alias(self._client, self._alias, collection, self._url)
+
+    def _count(self, collection: str) -> None:
+        """Ask for an audit when the number of points was wrong twice in a row."""
+        began = time.monotonic()
+        self._differed = self._differed + 1 if self._wrong_number(collection) else 0
+        took = time.monotonic() - began
+        if took > CHEAP_S:
+            self._count_at = began + took / SHARE
+        if self._differed >= TWICE:
+            self._differed = 0
+            self._ask()
 
     def _wrong_number(self, collection: str) -> bool:
         """Compare the number of points with the ledger's, at rest; the difference that is known does not count."""
