@@ -12,6 +12,7 @@ from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
 from workers.contract.schema import documents, processes
 from workers.contract.states import State
+from workers.indexing.leases import Leases
 from workers.indexing.ledger import MAX_ATTEMPTS, Embedded, Indexed, LeaseLost, Ledger
 
 RECIPE = "r1"
@@ -421,3 +422,24 @@ def test_processes_that_start_together_create_one_ledger(either_ledger_url):
 def test_a_database_without_its_driver_is_named_with_the_way_out():
     with pytest.raises(schema.LedgerUnusable, match="upwell\\[postgres\\]"):
         schema.open_ledger("mysql+pymysql://127.0.0.1/upwell")
+
+
+def test_a_worker_that_is_stopped_gives_back_what_it_has_not_finished_and_sends_nothing_more(engine, ledger):
+    done, undone = Observation("docs", b"done.txt", Stat(1, 2, 3)), Observation("docs", b"undone.txt", Stat(1, 2, 4))
+    observe(engine, [done, undone])
+    leases = Leases(ledger, lambda: None)
+    claims = [ledger.claim(each.document_id, RECIPE) for each in (done, undone)]
+    with leases.kept(claims[0]), leases.kept(claims[1]):
+        ledger.commit(claims[0], indexed())
+
+        leases.give_back()
+
+        with pytest.raises(LeaseLost):
+            claims[1].deadline.check()
+    assert row(engine, done.document_id).state == State.READY
+    assert row(engine, undone.document_id).state == State.QUEUED
+    assert row(engine, undone.document_id).attempts == 0
+    again = Ledger(engine, "worker-2").claim(undone.document_id, RECIPE)
+    assert again is not None, "at once, not when the lease would have ended"
+    assert again.doubt, "what was sent last may still arrive"
+    assert row(engine, undone.document_id).verify_at is not None

@@ -36,6 +36,10 @@ class Deadline:
         """Note a renewal that was asked for at ``asked_at``."""
         self._ends_at = asked_at + length_s
 
+    def end(self) -> None:
+        """Send nothing more from now on: the lease is about to be given back."""
+        self._ends_at = float("-inf")
+
     def check(self) -> None:
         """Raise LeaseLost when the lease may have ended."""
         if self._clock() >= self._ends_at:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from workers.contract.states import State
 from workers.indexing.ledger import Claim, Ledger
 
 log = structlog.get_logger()
@@ -40,6 +41,27 @@ class Leases:
         """Stop renewing; what is still held runs out by itself."""
         self._stop.set()
         self._thread.join(timeout=2)
+
+    def give_back(self) -> None:
+        """Let others have what this process has not finished: it ends, and its documents need not wait for its leases.
+
+        What was sent last may still arrive, so the ledger has each of them looked at again once it must have.
+        """
+        with self._lock:
+            held = list(self._held.values())
+        for claim in held:
+            claim.deadline.end()
+            try:
+                self._ledger.give_back(
+                    claim,
+                    state=State.QUEUED,
+                    reason="Its index worker was stopped; the next one goes on.",
+                    error_class=None,
+                    retry_in_s=0.0,
+                    counted=False,
+                )
+            except SQLAlchemyError as exc:  # its lease runs out by itself
+                log.warning("lease.not_given_back", document=claim.document_id, error=type(exc).__name__)
 
     @contextmanager
     def kept(self, *claims: Claim) -> Iterator[None]:

@@ -326,7 +326,11 @@ class Ledger:
             moved_on = documents.c.desired_generation != claim.generation
             released = connection.execute(
                 update(documents)
-                .where(documents.c.id == claim.document_id, documents.c.token == claim.token)
+                .where(
+                    documents.c.id == claim.document_id,
+                    documents.c.token == claim.token,
+                    documents.c.lease_until.is_not(None),  # committed meanwhile: it stays what it is
+                )
                 .values(
                     state=case((moved_on, State.QUEUED.value), else_=state.value),
                     reason=case((moved_on, null()), else_=reason),

@@ -87,6 +87,7 @@ def _serve(settings: IndexWorkerSettings) -> None:
     finally:
         worker.embedding.stop()
         worker.leases.stop()
+        worker.leases.give_back()
         parser.close()
         intake.leave(engine, "index-worker")
 
