@@ -24,7 +24,8 @@ from workers.contract.states import State
 from workers.housekeeping.books import Books
 from workers.housekeeping.docket import Docket
 from workers.housekeeping.pulse import Pulse
-from workers.indexing.ledger import COLLECTION_FACT, Ledger
+from workers.indexing.facts import COLLECTION_FACT
+from workers.indexing.ledger import Ledger
 from workers.indexing.recipe import space_fact
 
 

@@ -12,8 +12,9 @@ from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
 from workers.contract.schema import documents, processes
 from workers.contract.states import State
+from workers.indexing.embedding_claims import Embedded
 from workers.indexing.leases import Leases
-from workers.indexing.ledger import MAX_ATTEMPTS, Embedded, Indexed, LeaseLost, Ledger
+from workers.indexing.ledger import MAX_ATTEMPTS, Indexed, LeaseLost, Ledger
 
 RECIPE = "r1"
 SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))

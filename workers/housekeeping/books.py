@@ -14,7 +14,7 @@ from workers.contract.intake import Stat
 from workers.contract.schema import documents, processes, sources
 from workers.contract.states import FINAL, State
 from workers.housekeeping.findings import Booked
-from workers.indexing.ledger import COLLECTION_FACT, RECIPE_FACT
+from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
 
 PAGE = 1000
 ALIVE_S = 15.0

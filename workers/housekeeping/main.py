@@ -25,7 +25,8 @@ from workers.housekeeping.ports import Files
 from workers.housekeeping.pulse import Pulse
 from workers.housekeeping.settings import HousekeepingSettings
 from workers.housekeeping.sweep import Waiting, sweep
-from workers.indexing.ledger import RECIPE_FACT, Ledger
+from workers.indexing.facts import RECIPE_FACT
+from workers.indexing.ledger import Ledger
 
 log = structlog.get_logger()
 

@@ -17,7 +17,8 @@ from workers.adapters import qdrant
 from workers.errors import WorkerError
 from workers.housekeeping.books import Books
 from workers.housekeeping.docket import Docket
-from workers.indexing.ledger import COLLECTION_FACT, Ledger
+from workers.indexing.facts import COLLECTION_FACT
+from workers.indexing.ledger import Ledger
 from workers.indexing.recipe import space_fact
 
 log = structlog.get_logger()

@@ -36,9 +36,10 @@ from workers.indexing.breaker import Breaker
 from workers.indexing.canary import Canary
 from workers.indexing.chunk import embedded_text
 from workers.indexing.desk import Desk, Limits, Order, Piece, Wanted
+from workers.indexing.embedding_claims import LEXICAL_ONLY, Embedded, EmbeddingClaim
 from workers.indexing.gate import Gate
 from workers.indexing.leases import RENEWALS_PER_LEASE, Tally
-from workers.indexing.ledger import LEXICAL_ONLY, Embedded, EmbeddingClaim, Ledger
+from workers.indexing.ledger import Ledger
 from workers.indexing.ports import Embedder, Index, Vector
 from workers.indexing.recipe import Space
 

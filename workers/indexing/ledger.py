@@ -16,16 +16,13 @@ from sqlalchemy import (
     BigInteger,
     Engine,
     Float,
-    Integer,
     Row,
     String,
-    Text,
     Update,
     and_,
     bindparam,
     case,
     func,
-    insert,
     null,
     or_,
     select,
@@ -34,17 +31,15 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
-from workers.contract.schema import counters, documents, meta, sources
+from workers.contract.schema import documents, sources
 from workers.contract.states import State
 from workers.indexing.cache import EmbeddingCache
 from workers.indexing.deadline import Deadline, LeaseLost, awake
+from workers.indexing.embedding_claims import EmbeddingClaims
+from workers.indexing.facts import Facts
 
 LEASE_S = 120.0
 MAX_ATTEMPTS = 3
-RECIPE_FACT = "recipe"
-COLLECTION_FACT = "collection"
-LEXICAL_ONLY = "Lexical search only for now."
-"""How the reason of a document begins whose dense vectors wait for the embedding endpoint."""
 SMALL = 1 << 20
 """Largest file in bytes that walks in company: what it is made into is held until all have come as far."""
 LATE_WRITES_S = 150.0
@@ -105,36 +100,16 @@ class Confirmed:
     vectors_pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingClaim:
-    """The right to embed what a document's chunks lack."""
-
-    document_id: str
-    token: int
-    bulk: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """How far a document's dense vectors are: with ``pending`` 0 it is ready."""
-
-    claim: EmbeddingClaim
-    pending: int
-    tokens: int
-    reason: str | None = None
-
-
-class Ledger:
+class Ledger(EmbeddingClaims, Facts):
     """The ledger as index workers use it."""
 
     def __init__(
         self, engine: Engine, owner: str, *, lease_s: float = LEASE_S, late_writes_s: float = LATE_WRITES_S
     ) -> None:
-        self._engine = engine
-        self._reading = schema.reading(engine)
+        Facts.__init__(self, engine)
+        EmbeddingClaims.__init__(self, engine, lease_s=lease_s)
         self._owner = owner
         self.vectors = EmbeddingCache(engine, owner)
-        self.lease_s = lease_s
         self._late_writes_s = late_writes_s
         # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
         self._claiming: Update | None = None
@@ -423,138 +398,6 @@ class Ledger:
             )
         return result.rowcount
 
-    # ------------------------------------------------------------------ dense vectors
-
-    def claim_embeddings(self, limit: int, *, live_only: bool = False) -> list[EmbeddingClaim]:
-        """Take documents whose chunks lack dense vectors: live ones first, then the longest waiting."""
-        with self._engine.begin() as connection:
-            now = schema.now(connection)
-            free = or_(documents.c.embed_lease_until.is_(None), documents.c.embed_lease_until < now)
-            due = or_(documents.c.embed_next_try_at.is_(None), documents.c.embed_next_try_at <= now)
-            wanted = (
-                select(documents.c.id)
-                .where(documents.c.state == State.EMBEDDING, free, due)
-                .order_by(documents.c.bulk, documents.c.searchable_at)
-                .limit(limit)
-            )
-            if live_only:
-                wanted = wanted.where(documents.c.bulk.is_(False))
-            rows = connection.execute(
-                update(documents)
-                .where(documents.c.id.in_(wanted), free)
-                .values(embed_lease_until=now + self.lease_s)
-                .returning(documents.c.id, documents.c.token, documents.c.bulk, documents.c.searchable_at)
-            ).all()
-        rows = sorted(rows, key=lambda row: (row.bulk, row.searchable_at))
-        return [EmbeddingClaim(row.id, row.token, row.bulk) for row in rows]
-
-    def renew_embeddings(self, document_ids: Sequence[str]) -> None:
-        """Extend the leases of documents whose texts are still on their way."""
-        with self._engine.begin() as connection:
-            until = schema.now(connection) + self.lease_s
-            for start in range(0, len(document_ids), 500):
-                connection.execute(
-                    update(documents)
-                    .where(
-                        documents.c.id.in_(document_ids[start : start + 500]),
-                        documents.c.state == State.EMBEDDING,
-                        documents.c.embed_lease_until.is_not(None),
-                    )
-                    .values(embed_lease_until=until)
-                )
-
-    def has_embeddings_due(self) -> bool:
-        """Tell whether some document waits for dense vectors and nobody has it."""
-        with self._reading.connect() as connection:
-            now = schema.now(connection)
-            found = connection.scalar(
-                select(documents.c.id)
-                .where(
-                    documents.c.state == State.EMBEDDING,
-                    or_(documents.c.embed_lease_until.is_(None), documents.c.embed_lease_until < now),
-                    or_(documents.c.embed_next_try_at.is_(None), documents.c.embed_next_try_at <= now),
-                )
-                .limit(1)
-            )
-        return found is not None
-
-    def embedded(self, done: Sequence[Embedded]) -> None:
-        """Record progress of some documents; one that an attempt has changed meanwhile only learns its cost."""
-        spent = [{"document": each.claim.document_id, "spent": each.tokens} for each in done if each.tokens]
-        with self._engine.begin() as connection:
-            if spent:
-                connection.execute(_SPENDING, spent)
-            for ready in (True, False):
-                told = [
-                    {
-                        "document": each.claim.document_id,
-                        "claimed": each.claim.token,
-                        "left": each.pending,
-                        "told": each.reason,
-                    }
-                    for each in done
-                    if (each.pending == 0) == ready
-                ]
-                if told:
-                    connection.execute(_progressing(connection, ready=ready), told)
-
-    def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str | None) -> None:
-        """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(documents)
-                .where(
-                    documents.c.id.in_([claim.document_id for claim in claims]), documents.c.state == State.EMBEDDING
-                )
-                .values(
-                    embed_lease_until=None,
-                    embed_next_try_at=schema.now(connection) + retry_in_s,
-                    reason=reason,
-                )
-            )
-
-    # ------------------------------------------------------------------ facts and figures
-
-    def count(self, **amounts: float) -> None:
-        """Add to counters that the metrics page shows; names use __ for dots: ``stage__parse__seconds=0.2``."""
-        with self._engine.begin() as connection:
-            for name, amount in amounts.items():
-                key = name.replace("__", ".")
-                changed = connection.execute(
-                    update(counters).where(counters.c.name == key).values(value=counters.c.value + amount)
-                )
-                if changed.rowcount == 0:
-                    connection.execute(insert(counters).values(name=key, value=amount))
-
-    def take_turn(self, name: str, for_s: float) -> bool:
-        """Tell whether this process may do ``name`` now, which only one of a deployment should do at a time."""
-        key = f"turn:{name}"[:64]
-        with self._engine.begin() as connection:
-            now = float(connection.scalar(select(schema.now(connection))) or 0.0)
-            until = connection.scalar(select(meta.c.value).where(meta.c.key == key))
-            if until is None:
-                connection.execute(insert(meta).values(key=key, value=str(now + for_s)))
-                return True
-            if float(until) > now:
-                return False
-            taken = connection.execute(
-                update(meta).where(meta.c.key == key, meta.c.value == until).values(value=str(now + for_s))
-            )
-            return taken.rowcount == 1
-
-    def fact(self, key: str) -> str | None:
-        """Return a deployment-wide fact, such as the vector space of a collection."""
-        with self._reading.connect() as connection:
-            return connection.scalar(select(meta.c.value).where(meta.c.key == key))
-
-    def remember_fact(self, key: str, value: str, *, replace: bool = False) -> None:
-        """Keep a deployment-wide fact; the first one wins unless ``replace``."""
-        with self._engine.begin() as connection:
-            if connection.scalar(select(meta.c.value).where(meta.c.key == key)) is None:
-                connection.execute(insert(meta).values(key=key, value=value))
-            elif replace:
-                connection.execute(update(meta).where(meta.c.key == key).values(value=value))
-
 
 def backoff_s(attempt: int) -> float:
     """Seconds to wait before attempt number ``attempt`` + 1: 5 s doubling to an hour, with jitter."""
@@ -585,34 +428,6 @@ def _claiming(connection: Connection) -> Update:
             ),
         )
         .returning(*documents.c)
-    )
-
-
-_SPENDING = (
-    update(documents)
-    .where(documents.c.id == bindparam("document"))
-    .values(tokens=documents.c.tokens + bindparam("spent", type_=BigInteger))
-)
-
-
-def _progressing(connection: Connection, *, ready: bool) -> Update:
-    """Return the statement that says how far a document's dense vectors are; one for all rows of a call."""
-    told, waited = bindparam("told", type_=Text), documents.c.reason.like(f"{LEXICAL_ONLY}%")
-    values: dict[str, Any] = {
-        "vectors_pending": bindparam("left", type_=Integer),
-        "embed_lease_until": None,
-        "reason": case((told.is_not(None), told), (waited, null()), else_=documents.c.reason),
-    }
-    if ready:
-        values |= {"state": State.READY, "indexed_at": schema.now(connection), "embed_next_try_at": None}
-    return (
-        update(documents)
-        .where(
-            documents.c.id == bindparam("document"),
-            documents.c.token == bindparam("claimed", type_=BigInteger),
-            documents.c.state == State.EMBEDDING,
-        )
-        .values(values)
     )
 
 

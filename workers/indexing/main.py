@@ -53,7 +53,7 @@ def run() -> None:
 def _serve(settings: IndexWorkerSettings) -> None:
     from workers.contract.broker import Hints, make_celery, messages_waiting
     from workers.indexing.bulk import BulkLane
-    from workers.indexing.ledger import COLLECTION_FACT, RECIPE_FACT
+    from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
     from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
 
