@@ -127,6 +127,28 @@ def test_a_rebuilt_qdrant_costs_nothing(road, endpoint, qdrant_url, collection):
     assert embedded(road) == 3
 
 
+def test_a_line_that_becomes_a_heading_and_back_costs_nothing_and_is_shown_as_it_is_now(road, endpoint):
+    """The embedded text stays the same, heading path and all; which part of it is content does not."""
+    plain, headed = "Boiler\n\nThe code of the boiler is 4711.\n", "# Boiler\n\nThe code of the boiler is 4711.\n"
+
+    write(road, "house.md", plain)
+    first = shown(road)
+    write(road, "house.md", headed)
+    second = shown(road)
+    write(road, "house.md", plain)
+
+    assert first == {(None, "Boiler\n\nThe code of the boiler is 4711.")}
+    assert second == {("Boiler", "The code of the boiler is 4711.")}
+    assert shown(road) == first
+    assert endpoint.counters.paid_texts == 1
+
+
+def shown(road) -> set[tuple[str | None, str]]:
+    """Return heading and content of every stored chunk."""
+    points, _ = road.index._client.scroll(road.index._collection, limit=100)
+    return {(point.payload["metadata"]["heading"], point.payload["content"]) for point in points}
+
+
 def test_a_lost_ledger_costs_nothing(road, endpoint, tmp_path):
     write(road, "a.md", PAGE)
     requests = endpoint.counters.requests

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from workers.adapters.embeddings import EmbeddingBatch, InputRefused
+from workers.adapters.qdrant import RESTATED
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 
@@ -52,7 +53,7 @@ class MemoryIndex:
             self.writes += 1
             old = self.points.get(point.id)
             if old is not None and old["token"] <= token:
-                old |= {key: point.payload[key] for key in ("metadata", "version", "chunk_index")} | {"token": token}
+                old |= {key: point.payload[key] for key in RESTATED} | {"token": token}
 
     def restamp(self, ids: Sequence[str], version: str, token: int) -> None:
         for key in ids:

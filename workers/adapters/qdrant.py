@@ -377,6 +377,10 @@ def point_alias(client: QdrantClient, alias: str, collection: str, url: str) -> 
         client.update_collection_aliases([operation])
 
 
+RESTATED = ("content", "metadata", "version", "chunk_index")
+"""What may change of a chunk that stays.  Its text does not, but where its heading ends and its content begins may."""
+
+
 def _restatements(points: Sequence[Point], token: int, was: Mapping[str, StoredPoint]) -> list[m.SetPayloadOperation]:
     """Return what to tell: what is new in the same way of many points once for all of them, the rest one by one."""
     alone: list[Point] = []
@@ -387,10 +391,7 @@ def _restatements(points: Sequence[Point], token: int, was: Mapping[str, StoredP
             alone.append(point)
         else:
             alike.setdefault(json.dumps(news, sort_keys=True), (news, []))[1].append(point)
-    operations = [
-        _set_payload({key: point.payload[key] for key in ("metadata", "version", "chunk_index")}, [point], token)
-        for point in alone
-    ]
+    operations = [_set_payload({key: point.payload[key] for key in RESTATED}, [point], token) for point in alone]
     for news, together in alike.values():
         # The fence last: whoever finds it renewed finds everything else renewed as well.
         operations.append(_set_payload(news, together, token, below="metadata"))
@@ -406,6 +407,8 @@ def _shared_news(point: Point, was: StoredPoint | None) -> dict[str, Any] | None
     metadata = point.payload["metadata"]
     if was is None or was.chunk_index != point.payload["chunk_index"] or was.metadata.keys() - metadata.keys():
         return None
+    if was.metadata.get("heading") != metadata.get("heading"):
+        return None  # the same text, parted into heading and content in another way
     news = {name: value for name, value in metadata.items() if name not in was.metadata or was.metadata[name] != value}
     return None if any(value is None for value in news.values()) else news
 
