@@ -27,7 +27,12 @@ class SlowWorker:
         self.hints = hints
         self.done, self.busy, self.most_busy = [], 0, 0
         self.go_on = threading.Event()
+        self.live: list[str] = []
         self._lock = threading.Lock()
+
+    def look_live(self) -> None:
+        while self.live:
+            self.look(self.live.pop())
 
     def look(self, key: str) -> None:
         with self._lock:
@@ -70,6 +75,20 @@ def test_an_edit_does_not_wait_for_a_long_backfill_and_no_bulk_document_is_forgo
 
     assert sorted(worker.done[1:]) == sorted(BULK)
     assert worker.most_busy == THREADS - 1
+
+
+def test_an_edit_that_waits_is_looked_at_before_a_message_of_a_backfill_that_came_first(app):
+    hints = Hints(app)
+    worker = SlowWorker(hints)
+    register(app, worker, Stall(lambda: 0), BulkLane(THREADS))
+    worker.live = [LIVE]
+    worker.go_on.set()
+    hints.look(BULK, bulk=True)
+
+    with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, queues=[Queue.BULK.value]):
+        wait_for(lambda: len(worker.done) == 1 + len(BULK))
+
+    assert worker.done[0] == LIVE
 
 
 def test_one_thread_does_everything():

@@ -444,3 +444,12 @@ def test_a_worker_that_is_stopped_gives_back_what_it_has_not_finished_and_sends_
     assert again is not None, "at once, not when the lease would have ended"
     assert again.doubt, "what was sent last may still arrive"
     assert row(engine, undone.document_id).verify_at is not None
+
+
+def test_what_people_wait_for_is_found_past_a_backfill(engine, ledger):
+    names = [b"a.txt", b"b.txt", b"c.txt", b"d.txt"]
+    seen = [Observation("docs", name, Stat(1, 2, number), bulk=number < 2) for number, name in enumerate(names)]
+    observe(engine, seen)
+    assert ledger.claim(seen[3].document_id, RECIPE) is not None  # somebody is at it
+
+    assert ledger.live_due(10) == [seen[2].document_id]

@@ -354,6 +354,14 @@ class Ledger(EmbeddingClaims, Facts):
             query = select(documents.c.id).where(mine, _has_work(now, recipe), _is_free(now))
             return list(connection.execute(query).scalars())
 
+    def live_due(self, limit: int) -> list[str]:
+        """Return documents that somebody is waiting for (no backfill) and that nobody looks at, the oldest first."""
+        with self._reading.connect() as connection:
+            now = schema.now(connection)
+            behind, *_ = _reasons(now, None)
+            query = select(documents.c.id).where(behind, documents.c.bulk.is_(False), _is_free(now))
+            return list(connection.execute(query.order_by(documents.c.observed_at).limit(limit)).scalars())
+
     def outgrow(self, claim: Claim, token: int) -> bool:
         """Move a document past ``token``, which the index has seen and the ledger does not know, and release its lease.
 

@@ -40,6 +40,8 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
                     in_turn([str(key) for key in message.document_ids])
 
     def in_turn(keys: list[str]) -> None:
+        # The broker hands queues out in turn, one message each, and one of a backfill takes as long as many edits.
+        worker.look_live()
         with bulk.place() as free:
             if not free:
                 worker.hints.look(keys, bulk=True)  # to the end of the queue; a lost hint is the sweep's

@@ -31,6 +31,8 @@ from workers.indexing.reconcile import Outcome, Pipeline
 log = structlog.get_logger()
 
 UNSETTLED_S = 2.0
+LIVE_FIRST = 16
+"""Most live documents that are looked at before a message of a backfill."""
 OUTAGE_S = 5.0
 UNREADABLE_S = 30.0
 
@@ -67,6 +69,11 @@ class IndexWorker:
         if outcome.vectors_pending and not outcome.embeds_here:
             self.hints.embed()
         return outcome
+
+    def look_live(self) -> None:
+        """Make true what people are waiting for: their documents must not queue up behind a backfill."""
+        for key in self.ledger.live_due(LIVE_FIRST):
+            self.look(key)
 
     def look_all(self, document_ids: Sequence[str]) -> None:
         """Make documents of a backfill true: side by side those that nothing is known against, the others alone."""
