@@ -21,7 +21,7 @@ from tests.bench import corpus
 from tests.bench.index import Sampled, family, named
 from tests.support.stack import Stack
 
-QUESTION = "How do I leave files out?"
+QUESTION = "How can I ask a question?"
 
 
 def main(args: list[str]) -> int:
