@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, make_url
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _CREATING = 7_593_214_410  # any number that no other program on this database uses
 
