@@ -7,7 +7,7 @@ A ledger is filled with rows as a finished index leaves them, and every question
 for each document is timed on it, best of several.  The last column extrapolates to ten million documents: a cost that
 did not grow stays, one that grew is taken to grow in proportion.
 
-With --model it measures nothing and multiplies what was measured (`Unit`, from README.md) by numbers of documents.
+With --model it measures nothing and multiplies what was measured (`Unit`; what is no figure of README.md says so) by numbers of documents.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Unit:
 
     chunks: float = 16.7
     tokens: float = 2_300.0
-    index_cpu_s: float = 0.05  # all processes of the stack, a first index with zero-cost embeddings
+    index_cpu_s: float = 0.058  # all processes of the stack, a first index with zero-cost embeddings
     ledger_bytes: float = 580.0
     commits: float = 3.0  # noticed in batches; claimed, committed, embedded
     commit_ms: float = 1.3  # SQLite, durable, one at a time
     scan_us: float = 12.0  # an unchanged file in a full scan
     audit_us: float = 25.0  # its row; the points come on top
-    point_disk_bytes: float = 4_000.0  # one chunk in Qdrant: payload, BM25, vector
-    point_memory_bytes: float = 2_000.0  # one chunk's vector with its links, held in memory
+    point_disk_bytes: float = 4_000.0  # an estimate, not measured: payload, BM25, vector
+    point_memory_bytes: float = 3_000.0  # the memory that is the embedded server's own at 100,000 chunks
 
 
 def model(unit: Unit) -> None:
@@ -73,7 +73,7 @@ def model(unit: Unit) -> None:
         ("first index, at 1,000,000 tokens a minute", lambda n: n * unit.tokens / 1e6 / 1_440, "days"),
         ("first index, one processor", lambda n: n * unit.index_cpu_s / day, "days"),
         ("first index, one SQLite writer", lambda n: n * unit.commits * unit.commit_ms / 1000 / day, "days"),
-        ("Qdrant: vectors in memory", lambda n: n * unit.chunks * unit.point_memory_bytes / gib, "GiB"),
+        ("Qdrant: in memory", lambda n: n * unit.chunks * unit.point_memory_bytes / gib, "GiB"),
         ("Qdrant: on disk", lambda n: n * unit.chunks * unit.point_disk_bytes / gib, "GiB"),
         ("ledger on disk", lambda n: n * unit.ledger_bytes / gib, "GiB"),
         ("full scan of unchanged files", lambda n: n * unit.scan_us / 1e6, "s"),
