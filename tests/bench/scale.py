@@ -7,7 +7,8 @@ A ledger is filled with rows as a finished index leaves them, and every question
 for each document is timed on it, best of several.  The last column extrapolates to ten million documents: a cost that
 did not grow stays, one that grew is taken to grow in proportion.
 
-With --model it measures nothing and multiplies what was measured (`Unit`; what is no figure of README.md says so) by numbers of documents.
+With --model it measures nothing and multiplies unit costs (`Unit`; what is no figure of README.md says so) by numbers
+of documents.
 """
 
 from __future__ import annotations
