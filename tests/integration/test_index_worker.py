@@ -13,8 +13,8 @@ from workers.contract import schema
 from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.schema import documents
 from workers.contract.states import State
-from workers.indexing.main import build
 from workers.indexing.settings import IndexWorkerSettings
+from workers.indexing.wiring import build
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The index worker process: builds the ports once, then hands over to Celery."""
+"""The index worker process: checks its set-up, hands over to Celery, and gives back what it has not finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -56,6 +56,7 @@ def _serve(settings: IndexWorkerSettings) -> None:
     from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
     from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
+    from workers.indexing.wiring import build
 
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
@@ -102,87 +103,3 @@ def _end_when_stuck(stall: Stall) -> None:
         time.sleep(STALL_LOOK_S)
     log.error("worker.stuck", reason="messages wait, and the broker hands none of them over; starting again")
     os._exit(EXIT_UNAVAILABLE)
-
-
-def build(settings: IndexWorkerSettings, engine: Any, hints: Any) -> tuple[Any, Any]:
-    """Build the worker and its parser pool; checks servers, model and collection on the way."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from workers.adapters import qdrant
-    from workers.adapters.budget import Budget
-    from workers.adapters.embeddings import EmbeddingClient
-    from workers.indexing.breaker import Breaker
-    from workers.indexing.canary import Canary
-    from workers.indexing.chunk import ChunkOptions
-    from workers.indexing.embed import Embedding, Limits
-    from workers.indexing.leases import Leases, Tally
-    from workers.indexing.ledger import Ledger
-    from workers.indexing.metadata import FolderRules
-    from workers.indexing.parse import Limits as ParseLimits
-    from workers.indexing.parse import ParserPool
-    from workers.indexing.preflight import preflight
-    from workers.indexing.recipe import recipe_fingerprint
-    from workers.indexing.reconcile import Pipeline
-    from workers.indexing.worker import IndexWorker
-
-    ledger = Ledger(
-        engine,
-        intake.process_name("index-worker"),
-        lease_s=settings.lease,
-        # What a silent attempt has sent may be on its way until its lease is over, and then for one client timeout.
-        late_writes_s=settings.lease + settings.qdrant_timeout,
-    )
-    ledger.vectors.flight_s = settings.embeddings_timeout + 15.0
-    # Parser children warm up while the servers are asked.
-    parser = ParserPool(
-        children=settings.parser_children,
-        limits=ParseLimits(
-            wall_s=settings.parse_timeout,
-            memory_bytes=settings.parse_memory_mb << 20,
-            max_text_chars=settings.parse_max_chars,
-        ),
-    )
-    client = qdrant.connect(settings)
-    embedder = EmbeddingClient(settings)
-    checked = preflight(settings, ledger, client, embedder)
-    if checked.created and (lost := ledger.dirty_all(checked.collection)):
-        log.warning("index.rebuilding", documents=lost, reason="the collection was not there any more")
-    index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url)
-    index.fields.declare(settings.metadata_indexes)
-    rules = FolderRules(settings.metadata_rules)
-    options = ChunkOptions(target_chars=settings.chunk_target, max_chars=settings.chunk_max)
-    tally, breaker, index_breaker = Tally(), Breaker(), Breaker()
-    limits = Limits(settings.embeddings_batch_inputs, settings.embeddings_batch_tokens, settings.embeddings_concurrency)
-    budget = Budget(
-        settings.broker_url.get_secret_value(),
-        settings.key_prefix,
-        f"{settings.embeddings_url} {settings.embeddings_model}",
-        tpm=settings.embeddings_tpm,
-        rpm=settings.embeddings_rpm,
-    )
-    canary = None if checked.canary is None else Canary(checked.canary)
-    embedding = Embedding(ledger, index, embedder, checked.space, limits, breaker, tally, budget=budget, canary=canary)
-    pipeline = Pipeline(
-        ledger=ledger,
-        index=index,
-        parser=parser,
-        space=checked.space,
-        collection=checked.collection,
-        recipe=recipe_fingerprint(options, rules.fingerprint),
-        options=options,
-        max_bytes=settings.parse_max_bytes,
-        rules=rules,
-        handover=embedding,
-        parsing=ThreadPoolExecutor(settings.parser_children, thread_name_prefix="parse"),
-    )
-
-    def beat() -> None:
-        ledger.count(**tally.take())
-        intake.beat(
-            engine,
-            "index-worker",
-            {"breakers": {"embeddings": breaker.told(), "qdrant": index_breaker.told()}},
-        )
-
-    leases = Leases(ledger, beat)
-    return IndexWorker(ledger, pipeline, embedding, leases, hints, tally, index_breaker), parser
