@@ -163,7 +163,7 @@ WRITES = {
 
 
 def point() -> Point:
-    payload = {"metadata": {}, "version": "v", "chunk_index": 0}
+    payload = {"content": "words", "metadata": {}, "version": "v", "chunk_index": 0}
     return Point(id="00000000-0000-5000-8000-000000000001", text="words", payload=payload)
 
 

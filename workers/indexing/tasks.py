@@ -25,9 +25,9 @@ log = structlog.get_logger()
 
 
 def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> None:
-    """Give ``app`` its tasks.  What finally fails is in the ledger; the broker never retries for us."""
+    """Give this app its tasks.  What finally fails is in the ledger; the broker never retries for us."""
 
-    @app.task(name=TASK_RECONCILE)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_RECONCILE, shared=False)  # type: ignore[untyped-decorator]
     def reconcile_document(raw: Any) -> None:
         with stall.working():
             message = _decoded(raw)
@@ -50,7 +50,7 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
             else:
                 worker.look_all(keys)
 
-    @app.task(name=TASK_EMBED)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_EMBED, shared=False)  # type: ignore[untyped-decorator]
     def embed_pending(raw: Any) -> None:
         with stall.working():
             message = _decoded(raw)
