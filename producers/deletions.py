@@ -18,7 +18,7 @@ from workers.contract import intake
 from workers.contract.identity import normal_path
 from workers.contract.intake import Observation, Stat
 
-BURST = 100  # more than this many at once is a backfill, not an edit
+MANY = 100  # more deletions than this at once do not go before edits
 
 
 class Deletions:
@@ -92,12 +92,12 @@ class Deletions:
         now = self._folder.clock()
         total = intake.count_present(self._folder.engine, self._folder.root.name)
         decision = self._brake.decide(gone, total, now)
-        self._folder.record([*batch, *self._observations(decision)], bulk=len(batch) + len(gone) > BURST)
+        self._folder.record([*batch, *self._observations(decision, bulk=len(gone) > MANY)])
         self._brake.deleted(self._brake.counted(decision.delete), now)
 
-    def _observations(self, decision: Decision) -> list[Observation]:
+    def _observations(self, decision: Decision, *, bulk: bool) -> list[Observation]:
         name = self._folder.root.name
-        seen = [Observation(name, each.raw_path, None, document_path=each.path) for each in decision.delete]
+        seen = [Observation(name, each.raw_path, None, bulk=bulk, document_path=each.path) for each in decision.delete]
         if decision.hold:
             text = held.alarm(len(decision.hold) + held.count(self._folder.engine, name), name)
             self._folder.alarm("brake", text)  # before the commit: held documents without an alarm are overlooked

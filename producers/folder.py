@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from itertools import islice
 
 import structlog
@@ -135,11 +135,13 @@ class Folder:
             (log.warning if text else log.info)("watch.alarm", source=self.root.name, alarm=text)
         self._told = text
 
-    def record(self, seen: Iterable[Observation], *, bulk: bool) -> float:
-        """Ledger first, then hints.  Returns the seconds that the ledger took."""
-        began, batch = self.clock(), list(seen)
-        for start in range(0, len(batch), BATCH):
-            dirty = intake.observe(self.engine, batch[start : start + BATCH])
-            if dirty:
-                self._hints(list(dict.fromkeys(dirty)), bulk)
+    def record(self, seen: Collection[Observation]) -> float:
+        """Ledger first, then hints; what is no part of a backfill before the rest.  Returns the seconds it took."""
+        began = self.clock()
+        for bulk in (False, True):
+            batch = [each for each in seen if each.bulk is bulk]
+            for start in range(0, len(batch), BATCH):
+                dirty = intake.observe(self.engine, batch[start : start + BATCH])
+                if dirty:
+                    self._hints(list(dict.fromkeys(dirty)), bulk)
         return self.clock() - began

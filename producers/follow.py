@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from producers.deletions import BURST, Deletions
+from producers.bursts import Bursts
+from producers.deletions import Deletions
 from producers.events import Put
 from producers.folder import BATCH, Folder, HintSink
 from producers.ignore import IGNORE_FILE
@@ -51,6 +52,7 @@ class Follower:
         """``put`` is called from other threads, with every event, and must end in `hear`."""
         self._settings, self._clock = settings, clock
         self.folder = Folder(root, engine, hints, lost=self._went_away, back=self._came_back, clock=clock)
+        bursts = Bursts(clock)
         self._settler = Settler(
             closed=settings.settle_closed,
             quiet=settings.settle_quiet,
@@ -58,9 +60,10 @@ class Follower:
             busiest=settings.settle_busiest,
             clock=clock,
             stat=self.folder.stat,
+            in_burst=bursts.takes,
         )
         self.deletions = Deletions(self.folder, settings, self._settler.touch, self._unreadable)
-        self.scanner = Scanner(self.folder, settings, self.deletions, self._tell_twins)
+        self.scanner = Scanner(self.folder, settings, self.deletions, bursts.takes, self._tell_twins)
         self.lookout = Lookout(self.folder, settings, put, self.need_scan, self.scanner.poll)
         self._not_before = self._check_at = 0.0
 
@@ -155,19 +158,18 @@ class Follower:
     # ------------------------------------------------------------------ looking
 
     def _settle(self) -> None:
-        bulk = len(self._settler) > BURST
         settled = self._settler.settled(BATCH)
         if not settled or not self.folder.is_there():
             return  # gone with its folder: a scan follows when that is back
         try:
-            seen = [each for path in settled if (each := self._look(path, bulk=bulk)) is not None]
-            self.folder.record(seen, bulk=bulk)
+            seen = [each for path in settled if (each := self._look(path)) is not None]
+            self.folder.record(seen)
         except SQLAlchemyError:
             for path in settled:
                 self._settler.again(path)
             raise
 
-    def _look(self, settled: Settled, *, bulk: bool) -> Observation | None:
+    def _look(self, settled: Settled) -> Observation | None:
         """Look at one settled path: a file, a directory, or nothing (then at everything known below it)."""
         raw, path = settled.path, normal_path(settled.path)
         root, rules = self.folder.root, self.folder.rules
@@ -193,7 +195,7 @@ class Follower:
         if not raw.isascii() and self._is_twin(path, raw):
             return None
         self.deletions.came(found)
-        return found.observation(root.name, touched=settled.written, bulk=bulk)
+        return found.observation(root.name, touched=settled.written, bulk=settled.bulk)
 
     def _is_twin(self, path: str, raw: bytes) -> bool:
         """Two names that differ only in their Unicode form are one document: the first one known stays it."""

@@ -9,7 +9,7 @@ import structlog
 
 from producers.brake import Gone
 from producers.compare import SAMPLES, News, compare
-from producers.deletions import BURST, Deletions
+from producers.deletions import Deletions
 from producers.folder import BATCH, Folder
 from producers.scan import Scanned, walk
 from producers.settings import WatcherSettings
@@ -31,11 +31,15 @@ class Scanner:
         folder: Folder,
         settings: WatcherSettings,
         deletions: Deletions,
+        in_burst: Callable[[bytes], bool],
         twins: Callable[[list[str]], None],
     ) -> None:
-        """``twins`` is told, at the end of each full scan, of the names that are second ones."""
+        """``in_burst`` is told of each path with news, and tells whether it is one of many that come at once.
+
+        ``twins`` is told, at the end of each full scan, of the names that are second ones.
+        """
         self._folder, self._settings, self._clock = folder, settings, folder.clock
-        self._deletions, self._tell_twins = deletions, twins
+        self._deletions, self._in_burst, self._tell_twins = deletions, in_burst, twins
         self._polling = False
         self._needed = True
         self._urgent = False  # the scan under way was needed, not just due
@@ -168,15 +172,16 @@ class Scanner:
         for each in compare(known, found, scanned, folder.there, sample=sample):
             if isinstance(each, News):
                 self._deletions.came(each.found)
-                batch.append(each.found.observation(name, touched=each.touched, bulk=True))
+                bulk = self._in_burst(each.found.raw)
+                batch.append(each.found.observation(name, touched=each.touched, bulk=bulk))
             elif each is not None:
                 gone.append(each)
             if len(batch) >= BATCH:
-                yield folder.record(batch, bulk=True) / 2  # others, index workers above all, want to write as well
+                yield folder.record(batch) / 2  # others, index workers above all, want to write as well
                 batch = []
             else:
                 yield 0.0
-        folder.record(batch, bulk=len(batch) > BURST or not below)
+        folder.record(batch)
         if not gone or not folder.is_there():
             return
         for each in gone:

@@ -8,7 +8,8 @@
 | WRITTEN  | modified                                 | quiet         | yes                           |
 | TOLD     | times or permissions (cp -p, unzip)      | what it did   | no                            |
 
-A wrong guess is harmless: the index worker looks twice.
+A wrong guess is harmless: the index worker looks twice.  What is a part of a burst is passed on after what is not: an
+edit does not wait for the files that are being copied beside it.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ class Settled:
     """A path to look at.
 
     ``written``: its content may have changed even if size and times have not; ``named``: what bore the name may have
-    been something else before, a directory for example.
+    been something else before, a directory for example; ``bulk``: it came with a burst of others.
     """
 
     path: bytes
     written: bool
     named: bool = False
+    bulk: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class _Waiting:
     quiet: float
     written: bool
     named: bool
+    bulk: bool
     seen: Seen
 
 
@@ -81,11 +84,14 @@ class Settler:
         busiest: float,
         clock: Callable[[], float],
         stat: Callable[[bytes], Seen],
+        in_burst: Callable[[bytes], bool],
     ) -> None:
+        """``in_burst`` is told of each path that begins to wait, and tells whether many others come with it."""
         self._closed, self._quiet, self._longest, self._busiest = closed, quiet, longest, busiest
-        self._clock, self._stat = clock, stat
+        self._clock, self._stat, self._in_burst = clock, stat, in_burst
         self._waiting: dict[bytes, _Waiting] = {}
-        self._due: list[tuple[float, bytes]] = []  # a heap; entries whose time is not the path's own are stale
+        # Two heaps, of a burst (True) and of the others; entries whose time is not the path's own are stale.
+        self._due: dict[bool, list[tuple[float, bytes]]] = {False: [], True: []}
         self._rests: dict[bytes, _Rest] = {}
 
     def __len__(self) -> int:
@@ -101,24 +107,26 @@ class Settler:
         written = sign in (Sign.CLOSED, Sign.WRITTEN) or (known is not None and known.written)
         named = sign is Sign.NAMED or (known is not None and known.named)
         since = known.since if known is not None else now
-        self._wait(path, _Waiting(since, 0.0, quiet, written, named, self._stat(path)), now)
+        bulk = known.bulk if known is not None else self._in_burst(path)
+        self._wait(path, _Waiting(since, 0.0, quiet, written, named, bulk, self._stat(path)), now)
 
     def again(self, settled: Settled) -> None:
         """Take back a path that could not be dealt with; it waits for a while."""
         now = self._clock()
         if settled.path not in self._waiting:
             seen = self._stat(settled.path)
-            self._wait(settled.path, _Waiting(now, 0.0, self._quiet, settled.written, settled.named, seen), now)
+            waiting = _Waiting(now, 0.0, self._quiet, settled.written, settled.named, settled.bulk, seen)
+            self._wait(settled.path, waiting, now)
 
     def settled(self, limit: int | None = None) -> list[Settled]:
-        """Return, and forget, the paths that have come to rest.
+        """Return, and forget, the paths that have come to rest, those of a burst last.
 
         One that has waited too long is returned as it is; if it is still changing, it goes on waiting as well.
         """
         now = self._clock()
         done: list[Settled] = []
-        while self._due and self._due[0][0] <= now and (limit is None or len(done) < limit):
-            due, path = heapq.heappop(self._due)
+        while (limit is None or len(done) < limit) and (entry := self._pop_due(now)) is not None:
+            due, path = entry
             waiting = self._waiting.get(path)
             if waiting is None or waiting.due != due:
                 continue
@@ -128,18 +136,26 @@ class Settler:
                 waiting.seen, waiting.quiet = seen, self._quiet
                 self._wait(path, waiting, now)
                 continue
-            done.append(Settled(path, waiting.written, waiting.named))
+            done.append(Settled(path, waiting.written, waiting.named, waiting.bulk))
             del self._waiting[path]
             self._rested(path, now)
             if seen != waiting.seen:
-                self._wait(path, _Waiting(now, 0.0, self._quiet, waiting.written, False, seen), now)
+                self._wait(path, _Waiting(now, 0.0, self._quiet, waiting.written, False, waiting.bulk, seen), now)
         return done
 
     def next_due(self) -> float | None:
         """Return the seconds until the next path may have settled; None: nothing waits."""
-        while self._due and self._stale(*self._due[0]):
-            heapq.heappop(self._due)
-        return max(0.0, self._due[0][0] - self._clock()) if self._due else None
+        for heap in self._due.values():
+            while heap and self._stale(*heap[0]):
+                heapq.heappop(heap)
+        first = min((heap[0][0] for heap in self._due.values() if heap), default=None)
+        return None if first is None else max(0.0, first - self._clock())
+
+    def _pop_due(self, now: float) -> tuple[float, bytes] | None:
+        for heap in self._due.values():
+            if heap and heap[0][0] <= now:
+                return heapq.heappop(heap)
+        return None
 
     def _wait(self, path: bytes, waiting: _Waiting, now: float) -> None:
         rest = self._rests.get(path)
@@ -148,10 +164,11 @@ class Settler:
         if waiting.due < now:
             waiting.due = now
         self._waiting[path] = waiting
-        heapq.heappush(self._due, (waiting.due, path))
-        if len(self._due) > 1000 + 4 * len(self._waiting):
-            self._due = [(each.due, name) for name, each in self._waiting.items()]
-            heapq.heapify(self._due)
+        heap = self._due[waiting.bulk]
+        heapq.heappush(heap, (waiting.due, path))
+        if len(heap) > 1000 + 4 * len(self._waiting):
+            heap[:] = [(each.due, name) for name, each in self._waiting.items() if each.bulk is waiting.bulk]
+            heapq.heapify(heap)
 
     def _stale(self, due: float, path: bytes) -> bool:
         waiting = self._waiting.get(path)

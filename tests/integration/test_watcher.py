@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from producers import held
+from producers.compare import compare
 from producers.roots import MARKER, Root
 from producers.settings import WatcherSettings
 from producers.watch import Watcher
@@ -375,8 +376,16 @@ def test_secrets_and_the_innards_of_tools_are_no_documents(following):
 
 
 def test_an_edit_does_not_wait_for_the_end_of_a_scan(following, monkeypatch):
+    go_on = threading.Event()
+
+    def held_up(*args, **kwargs):
+        yield from compare(*args, **kwargs)
+        while not go_on.is_set():
+            yield None
+
+    monkeypatch.setattr("producers.scanner.compare", held_up)
     monkeypatch.setattr("producers.scanner.BATCH", 50)
-    for number in range(1000):
+    for number in range(70):
         (following.root / f"{number}.txt").touch()
     following.start(scanned=False)
     following.until(following.wanted)
@@ -384,7 +393,33 @@ def test_an_edit_does_not_wait_for_the_end_of_a_scan(following, monkeypatch):
     following.until(lambda: "edit.txt" in following.wanted())
 
     assert following.scanned_at() is None
-    following.until(lambda: len(following.wanted()) == 1001)
+    go_on.set()
+    following.until(lambda: len(following.wanted()) == 71)
+
+
+@pytest.mark.parametrize("way", ["files", "directory", "found by a scan"])
+def test_a_file_beside_a_burst_is_an_edit_and_the_burst_is_a_backfill(following, tmp_path, way):
+    def make(folder) -> None:
+        folder.mkdir()
+        for number in range(150):
+            (folder / f"{number}.txt").write_text("x")
+
+    if way == "found by a scan":
+        make(following.root / "in")
+        following.start()
+    else:
+        following.start()
+        if way == "files":
+            make(following.root / "in")
+        else:
+            make(tmp_path / "in")
+            (tmp_path / "in").rename(following.root / "in")
+    (following.root / "note.txt").write_text("x")
+    following.until(lambda: len(following.wanted()) == 151)
+
+    rows = following.rows()
+    assert rows["note.txt"].bulk is False
+    assert sum(row.bulk for row in rows.values()) >= 100
 
 
 def test_several_folders_are_followed_each_on_its_own(tmp_path):

@@ -25,8 +25,15 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.stats: dict[bytes, tuple[int, ...]] = {A: (1, 1)}
+        self.burst: set[bytes] = set()
         self.settler = Settler(
-            closed=0.05, quiet=1.0, longest=600, busiest=60, clock=lambda: self.now, stat=self.stats.get
+            closed=0.05,
+            quiet=1.0,
+            longest=600,
+            busiest=60,
+            clock=lambda: self.now,
+            stat=self.stats.get,
+            in_burst=self.burst.__contains__,
         )
 
     def settled_at(self, now: float) -> list[bytes]:
@@ -115,6 +122,22 @@ def test_what_could_not_be_dealt_with_comes_again(world):
     assert world.settled_at(0.5) == []
     world.now = 1.1
     assert world.settler.settled() == [settled]
+
+
+def test_what_belongs_to_a_burst_waits_for_what_does_not(world):
+    world.burst |= {b"%d.txt" % number for number in range(5)}
+    for path in sorted(world.burst):
+        world.settler.touch(path, Sign.CLOSED)
+    world.now = 0.01
+    world.settler.touch(A, Sign.CLOSED)
+    world.now = 0.1
+
+    assert world.settler.settled(3) == [
+        Settled(A, True), Settled(b"0.txt", True, bulk=True), Settled(b"1.txt", True, bulk=True)
+    ]  # fmt: skip
+    assert world.settler.next_due() == 0.0
+    assert len(world.settler.settled()) == 3
+    assert world.settler.next_due() is None
 
 
 def test_the_next_due_time_is_that_of_the_earliest(world):
