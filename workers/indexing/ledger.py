@@ -35,6 +35,7 @@ from workers.contract.schema import documents, sources
 from workers.contract.states import State
 from workers.indexing.cache import EmbeddingCache
 from workers.indexing.deadline import Deadline, LeaseLost, awake
+from workers.indexing.due import Due, has_work, is_free
 from workers.indexing.embedding_claims import EmbeddingClaims
 from workers.indexing.facts import Facts
 
@@ -100,13 +101,14 @@ class Confirmed:
     vectors_pending: int
 
 
-class Ledger(EmbeddingClaims, Facts):
+class Ledger(EmbeddingClaims, Due, Facts):
     """The ledger as index workers use it."""
 
     def __init__(
         self, engine: Engine, owner: str, *, lease_s: float = LEASE_S, late_writes_s: float = LATE_WRITES_S
     ) -> None:
         Facts.__init__(self, engine)
+        Due.__init__(self, engine)
         EmbeddingClaims.__init__(self, engine, lease_s=lease_s)
         self._owner = owner
         self.vectors = EmbeddingCache(engine, owner)
@@ -161,7 +163,7 @@ class Ledger(EmbeddingClaims, Facts):
             no_doubt = and_(documents.c.lease_until.is_(None), documents.c.verify_at.is_(None))
             wanted = (
                 select(documents.c.id)
-                .where(documents.c.id.in_(document_ids), _has_work(now, recipe), small, never_tried, no_doubt)
+                .where(documents.c.id.in_(document_ids), has_work(now, recipe), small, never_tried, no_doubt)
                 .order_by(documents.c.id)
                 .with_for_update(skip_locked=True)
             )
@@ -326,42 +328,6 @@ class Ledger(EmbeddingClaims, Facts):
         if released.rowcount == 0:  # overtaken meanwhile: what it wrote last may land after its successor is done
             self.suspect(claim.document_id)
 
-    def due(self, recipe: str | None, limit: int) -> list[tuple[str, bool]]:
-        """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question.
-
-        Live ones first, then the longest waiting.  Each reason is asked for by itself, because each has an index in
-        which only the documents are that it is true of.  What is behind, which may be millions, lies there in order;
-        of the others any will do.
-        """
-        if limit <= 0:
-            return []
-        order = documents.c.bulk, documents.c.observed_at
-        found: dict[str, tuple[bool, float]] = {}
-        with self._reading.connect() as connection:
-            now = connection.scalar(select(schema.now(connection))) or 0.0
-            behind, *others = _reasons(now, recipe)
-            for reason, by in [(behind, order), *((other, ()) for other in others)]:
-                query = select(documents.c.id, *order).where(reason, _is_free(now)).order_by(*by).limit(limit)
-                found |= {row.id: (row.bulk, row.observed_at) for row in connection.execute(query)}
-        first = sorted(found, key=found.__getitem__)[:limit]
-        return [(key, found[key][0]) for key in first]
-
-    def due_among(self, document_ids: Sequence[str], recipe: str) -> list[str]:
-        """Return those documents that have something to do and that nobody holds."""
-        with self._reading.connect() as connection:
-            now = schema.now(connection)
-            mine = documents.c.id.in_(document_ids)
-            query = select(documents.c.id).where(mine, _has_work(now, recipe), _is_free(now))
-            return list(connection.execute(query).scalars())
-
-    def live_due(self, limit: int) -> list[str]:
-        """Return documents that somebody is waiting for (no backfill) and that nobody looks at, the oldest first."""
-        with self._reading.connect() as connection:
-            now = schema.now(connection)
-            behind, *_ = _reasons(now, None)
-            query = select(documents.c.id).where(behind, documents.c.bulk.is_(False), _is_free(now))
-            return list(connection.execute(query.order_by(documents.c.observed_at).limit(limit)).scalars())
-
     def outgrow(self, claim: Claim, token: int) -> bool:
         """Move a document past ``token``, which the index has seen and the ledger does not know, and release its lease.
 
@@ -421,10 +387,10 @@ def _claiming(connection: Connection) -> Update:
     now = schema.now(connection)
     due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
     taken_over = documents.c.lease_until.is_not(None)
-    has_work = _has_work(now, bindparam("current", type_=String))
+    something_to_do = has_work(now, bindparam("current", type_=String))
     return (
         update(documents)
-        .where(documents.c.id == bindparam("document"), has_work, _is_free(now))
+        .where(documents.c.id == bindparam("document"), something_to_do, is_free(now))
         .values(
             token=documents.c.token + 1,
             lease_until=now + bindparam("lease", type_=Float),
@@ -478,36 +444,6 @@ def _committing(connection: Connection) -> Update:
         )
         .returning(moved_on.label("moved_on"))
     )
-
-
-def _has_work(now: Any, recipe: Any) -> Any:
-    """What makes a document due."""
-    return or_(*_reasons(now, recipe))
-
-
-def _reasons(now: Any, recipe: str | None) -> list[Any]:
-    """Return the reasons, any of which makes a document due, each in the words of an index of `schema`.
-
-    Parked ones wait for a change: a new generation unparks, and so does a new recipe.
-    """
-    moving = documents.c.state.not_in([State.PARKED, State.HELD])
-    reasons = [
-        and_(schema.BEHIND, moving),
-        # A lease that nobody released (and that has run out, see _is_free) means that an attempt died: even if it only
-        # verified, somebody has to take over.
-        and_(documents.c.lease_until.is_not(None), moving),
-        and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now, moving),
-    ]
-    if recipe is not None:
-        outdated = or_(and_(moving, documents.c.wanted == "present"), documents.c.state == State.PARKED)
-        # Two ranges, because no index finds what is different.
-        reasons += [and_(documents.c.recipe < recipe, outdated), and_(documents.c.recipe > recipe, outdated)]
-    return reasons
-
-
-def _is_free(now: Any) -> Any:
-    lease = or_(documents.c.lease_until.is_(None), documents.c.lease_until < now)
-    return and_(lease, or_(documents.c.next_try_at.is_(None), documents.c.next_try_at <= now))
 
 
 def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: bool) -> Claim:
