@@ -59,6 +59,10 @@ class SearchBody(BaseModel):
     collapse: Annotated[
         bool | None, Field(description="Show what says the same once; by default in lists of up to ten hits.")
     ] = None
+    join: Annotated[
+        bool | None,
+        Field(description="Show chunks that stand side by side as one hit; by default in lists of up to ten hits."),
+    ] = None
     neighbours: Annotated[int, Field(ge=0, le=5, description="Chunks before and after each hit to return.")] = 0
     diversity: Annotated[float, Field(ge=0, le=1, description="How much hits should differ (MMR); 0: not at all.")] = 0
     recency: RecencyBody | None = None

@@ -94,7 +94,7 @@ def make_server(api: Api) -> MCPServer[Any]:
     def search(query: str) -> dict[str, Any]:
         """Search the user's documents, by words and by meaning; returns passages, best first, with their documents."""
         with in_words():
-            found = api.post("/v1/search", {"query": query[:4000], "limit": MOST_HITS})
+            found = api.post("/v1/search", {"query": query[:4000], "limit": MOST_HITS, "join": True})
         return {"results": [_result(api, hit) for hit in found["hits"]]}
 
     @server.tool(name="fetch")

@@ -88,7 +88,7 @@ def _show(number: int, hit: dict[str, Any], *, explain: bool) -> None:
         print(f"{number}. {place}  {score}")
     if heading:
         print(f"   {clean(heading)}")
-    print(f"   {snippet(hit.get('content', ''))}")
+    print(f"   {snippet(best_part(hit))}")
     for other in hit.get("neighbours") or []:
         print(f"   {other['offset']:+d}: {snippet(other['content'])}")
     duplicates = hit.get("duplicates") or []
@@ -120,6 +120,13 @@ def place_of(metadata: dict[str, Any]) -> str:
     """Return where a hit or citation is: its path, and the page where there is one."""
     page = metadata.get("page")
     return f"{metadata.get('path', '?')}" + (f", page {page}" if page is not None else "")
+
+
+def best_part(hit: dict[str, Any]) -> str:
+    """Return the text of the chunk that was found; the chunks beside it may be shown with it."""
+    content = str(hit.get("content", ""))
+    start, end = next((part["span"] for part in hit.get("joined") or [] if part["offset"] == 0), (0, len(content)))
+    return content[start:end]
 
 
 def snippet(content: str) -> str:

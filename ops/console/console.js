@@ -134,22 +134,37 @@ function showHits(hits, note, asked) {
   // ``asked`` ({id, query, filters}) names the query that votes are about; without it there is nothing to vote on.
   $("hits-note").textContent = note;
   $("facets").replaceChildren();
+  const best = [];
   $("hits").replaceChildren(...hits.map((hit) => {
     const item = element("li");
     const where = element("div", hit.metadata.path, "where");
     const more = [hit.metadata.heading, hit.metadata.page && `page ${hit.metadata.page}`].filter(Boolean).join(" · ");
     if (more) where.append(element("span", more, "faint"));
     const text = element("p", null, "text");
+    const found = ((hit.joined || []).find((part) => part.offset === 0) || { span: [0] }).span[0];
     let position = 0;
+    const until = (end) => {
+      if (position <= found && found < end) {
+        const mark = element("span");
+        text.append(hit.content.slice(position, found), mark);
+        position = found;
+        best.push([text, mark]);
+      }
+      text.append(hit.content.slice(position, end));
+      position = end;
+    };
     for (const [start, end] of hit.highlights || []) {
       if (start < position || end > hit.content.length) continue;
-      text.append(hit.content.slice(position, start), element("mark", hit.content.slice(start, end)));
+      until(start);
+      text.append(element("mark", hit.content.slice(start, end)));
       position = end;
     }
-    text.append(hit.content.slice(position));
+    until(hit.content.length);
     item.append(where, text, ...[sameAs(hit), why(hit), asked && voteOnHit(hit, asked)].filter(Boolean));
     return item;
   }));
+  // The chunk that was found may stand below those before it.
+  for (const [text, mark] of best) text.scrollTop = mark.offsetTop - text.offsetTop;
 }
 
 async function ask(query) {

@@ -3,8 +3,9 @@
     make bench ARGS="compare cranfield covidqa xquad cuad"
     make bench ARGS="compare cuad --documents 25 --systems upwell,langchain"
 
-Upwell is a whole `upwell up` over the folder, asked through `POST /v1/search/batch`: hybrid as a user gets it, BM25
-alone (lexical) and dense alone (semantic).  LangChain and LlamaIndex run their default Qdrant pipelines
+Upwell is a whole `upwell up` over the folder, asked through `POST /v1/search/batch`: hybrid as a user gets it, where
+passages are wanted also with each chunk by itself and with the chunks around; BM25 alone (lexical) and dense alone
+(semantic), chunk by chunk.  LangChain and LlamaIndex run their default Qdrant pipelines
 (tests/bench/peers/search_*.py, in the environment of `make bench-peers`) against an embedded Qdrant of their own.
 
 A document's place is that of its best chunk; 50 chunks are asked for, so that ten documents come out.  A span counts as
@@ -40,10 +41,12 @@ from workers.query.evaluation import compare, mean, ndcg
 MODEL = "multilingual-e5-small-q4"
 PEERS = ("langchain", "llamaindex")
 MODES = {"upwell": "hybrid", "lexical": "lexical", "dense": "semantic"}
-WIDE = "neighbours"
-"""Upwell with `"neighbours": 2`: each hit with the two chunks before and after it, about as long as a peer's hit."""
+PASSAGES: dict[str, dict[str, Any]] = {"chunks": {"join": False}, "neighbours": {"neighbours": 1}}
+"""Upwell otherwise than by default, where passages are wanted: each chunk by itself, and each hit with the chunk before
+and after it."""
 
-SYSTEMS = ("upwell", WIDE, "lexical", "dense", *PEERS)
+OWN = ("upwell", *PASSAGES)
+SYSTEMS = (*OWN, "lexical", "dense", *PEERS)
 DEEP = 50
 """Chunks that are asked for where documents are wanted."""
 FIRST = 10
@@ -92,7 +95,7 @@ def main(words: Sequence[str]) -> int:
             collection.write(folder)
             print(f"{collection.name}: {len(collection.files)} files", file=sys.stderr, flush=True)
             found = {name: _asked(name, collection, folder, endpoint, options) for name in wanted if name in PEERS}
-            modes = [name for name in wanted if name in MODES or (name == WIDE and collection.name in SPANNED)]
+            modes = [name for name in wanted if name in MODES or (name in PASSAGES and collection.name in SPANNED)]
             if modes:
                 warm(collection, endpoint)
                 found |= _upwell(modes, collection, folder, endpoint)
@@ -184,7 +187,7 @@ def _pooled(results: Mapping[str, Mapping[str, list[float | None]]]) -> dict[str
 
 
 def _against_the_best(scores: Mapping[str, Sequence[float | None]], means: Mapping[str, float]) -> str:
-    others = [name for name in scores if name not in ("upwell", WIDE)]
+    others = [name for name in scores if name not in OWN]
     if "upwell" not in scores or not others:
         return ""
     best = max(others, key=means.__getitem__)
@@ -242,23 +245,21 @@ def _upwell(modes: Sequence[str], collection: Collection, folder: Path, endpoint
             stack.wait_converged(len(collection.files), timeout=600)
             # The counts of a status may be some seconds older than its verdict.
             stack.wait_for(lambda: stack.status()["documents"].get("ready", 0) == len(collection.files), 60, every=0.5)
-            return {
-                name: _searched(stack.client, MODES.get(name, "hybrid"), collection, wide=name == WIDE)
-                for name in modes
-            }
+            return {name: _searched(stack.client, name, collection) for name in modes}
 
 
-def _searched(client: httpx.Client, mode: str, collection: Collection, *, wide: bool) -> Answers:
+def _searched(client: httpx.Client, name: str, collection: Collection) -> Answers:
     found = Answers()
+    mode = MODES.get(name, "hybrid")
+    shown = {} if name == "upwell" else PASSAGES.get(name, {"join": False})
     questions = [one for group in collection.groups.values() for one in group]
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
-        if not wide:
+        if name not in PASSAGES:
             for one, hits in zip(some, _batch(client, some, {"mode": mode, "limit": DEEP}), strict=True):
                 found.deep[one.key] = hits
         located = [one for one in some if one.spans]
-        wanted = {"mode": mode, "limit": FIRST, "neighbours": 2 if wide else 0}
-        for one, hits in zip(located, _batch(client, located, wanted), strict=True):
+        for one, hits in zip(located, _batch(client, located, {"mode": mode, "limit": FIRST, **shown}), strict=True):
             found.first[one.key] = hits
     return found
 

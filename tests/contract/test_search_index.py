@@ -274,3 +274,19 @@ def test_a_question_far_from_every_chunk_finds_the_nearest_first(client, collect
     result = searching.search(SearchRequest(query="word", limit=3), index=search, embedder=Far())
 
     assert [hit.found.id for hit in result.hits] == [point_id(149), point_id(148), point_id(147)]
+
+
+def test_chunks_in_a_row_come_as_one_hit_with_what_stands_around_them(client, collection, search):
+    texts = ["hedge", "roof", "boiler", "boiler", "roof", "hedge"]
+    chunks = [
+        {"doc_id": "d", "version": "2", "chunk_index": number, "content": f"{number} {text}"}
+        for number, text in enumerate(texts)
+    ]
+    stale = {"doc_id": "d", "version": "1", "chunk_index": 4, "content": "stale boiler"}
+    put(client, collection, [*chunks, stale], [*texts, "boiler"])
+
+    result = searching.search(SearchRequest(query="boiler", neighbours=1), index=search, embedder=Far())
+
+    shown = [hit.as_json() for hit in result.hits]
+    assert [hit["content"] for hit in shown] == ["2 boiler\n\n3 boiler", "stale boiler"]
+    assert [other["content"] for other in shown[0]["neighbours"]] == ["1 roof", "4 roof"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,3 +227,69 @@ def test_copies_are_shown_once_in_a_short_list_and_each_in_a_long_one():
         True, False, True, False,
     ]  # fmt: skip
     assert AnswerRequest(query="q", limit=50).collapses
+
+
+class Row(Index):
+    """A document whose chunks stand in a row."""
+
+    def __init__(self, *contents: str) -> None:
+        super().__init__()
+        same = {"doc_id": "d0"}
+        self.chunks = [
+            replace(one, score=1.0, payload=one.payload | same | {"chunk_index": number})
+            for number, one in enumerate(found(number, content) for number, content in enumerate(contents))
+        ]
+
+    def neighbours(self, found, reach):
+        return {one.id: [c for c in self.chunks if 0 < abs(c.chunk_index - one.chunk_index) <= reach] for one in found}
+
+
+ROWS = ("Before.", "The boiler stands below.", "The boiler code is 4711.", "The lid of the boiler.", "After.")
+
+
+def test_chunks_in_a_row_are_one_hit_with_the_words_marked_in_all_of_it():
+    [hit] = search(SearchRequest(query="boiler"), index=Row(*ROWS), embedder=Away()).hits
+    shown = hit.as_json()
+
+    assert shown["content"] == "\n\n".join(ROWS[1:4])
+    assert [shown["content"][slice(*part["span"])] for part in shown["joined"]] == list(ROWS[1:4])
+    assert [part["id"] for part in shown["joined"] if part["offset"] == 0] == [shown["id"]]
+    assert [shown["content"][slice(*span)] for span in shown["highlights"]] == ["boiler"] * 3
+
+
+def test_neighbours_of_a_joined_hit_stand_before_and_after_all_of_it():
+    request = SearchRequest(query="boiler", neighbours=1, explain=True)
+    [hit] = search(request, index=Row("Far.", *ROWS, "Far."), embedder=Away()).hits
+
+    assert [other["content"] for other in hit.as_json()["neighbours"]] == ["Before.", "After."]
+    assert "nearly as good" in hit.explain["summary"]
+
+
+def test_long_lists_and_answers_have_chunks_and_whoever_says_so():
+    def hits(request):
+        return [hit.as_json() for hit in search(request, index=Row(*ROWS), embedder=Away()).hits]
+
+    for request in (
+        SearchRequest(query="boiler", limit=11),
+        SearchRequest(query="boiler", join=False),
+        AnswerRequest(query="boiler", join=True),
+    ):
+        assert {hit["content"] for hit in hits(request)} == set(ROWS[1:4])
+        assert all(hit["joined"] == [] for hit in hits(request))
+    assert len(hits(SearchRequest(query="boiler", limit=50, join=True))) == 1
+
+
+def test_scores_fall_from_hit_to_hit_and_answers_have_those_of_the_index():
+    index = Index("The boiler code is 4711.", "The boiler warranty.", "A boiler.", "Boilers are warm.")
+    for number, (score, document) in enumerate([(2.0, "a"), (1.5, "b"), (1.4, "a"), (0.1, "b")]):
+        one = index.chunks[number]
+        index.chunks[number] = replace(one, score=score, payload=one.payload | {"doc_id": document})
+    scored = sorted(index.chunks, key=lambda one: -one.score)
+    index.find = lambda *_, **__: scored
+
+    lifted = search(SearchRequest(query="boiler"), index=index, embedder=Away()).hits
+    plain = search(AnswerRequest(query="boiler"), index=index, embedder=Away()).hits
+
+    assert [hit.as_json()["score"] for hit in lifted] == pytest.approx([2.0, 1.7, 1.5, 0.8])
+    assert [hit.found.doc_id for hit in lifted] == ["a", "a", "b", "b"]
+    assert [hit.as_json()["score"] for hit in plain] == [2.0, 1.5, 1.4, 0.1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from workers.query.facets import count_facets
-from workers.query.ranking import aged, candidates, capped, collapsed, diverse, reranked
+from workers.query.ranking import aged, candidates, capped, collapsed, diverse, reranked, together
 from workers.query.requests import Recency
 from workers.query.values import Found
 
@@ -72,6 +72,31 @@ def test_each_text_goes_behind_the_first_one_that_says_the_same():
     ranked = collapsed(candidates([found(number, text) for number, text in enumerate(texts)]))
 
     assert {one.found.id: [other.id for other in one.duplicates] for one in ranked} == first
+
+
+def test_a_chunk_gains_from_the_best_one_of_its_document():
+    others = [found(1, doc="b", score=0.62), found(2, doc="a", score=0.6), found(3, doc="b", score=0.2)]
+    ranked = together(candidates([found(0, doc="a", score=0.9), *others]))
+
+    assert ids(ranked) == ["p0", "p2", "p1", "p3"]
+    assert ranked[1].steps == ({"step": "document", "from_rank": 3},)
+    assert ranked[1].shown == ranked[1].score == pytest.approx(0.75)
+
+
+def test_documents_and_the_chunks_of_each_keep_their_order_and_scores_their_scale():
+    dice = random.Random(4711)
+    for _ in range(100):
+        scores = sorted((dice.uniform(-1, 2) for _ in range(30)), reverse=True)
+        before = candidates([found(n, doc=dice.choice("abcdef"), score=score) for n, score in enumerate(scores)])
+        after = together(before)
+
+        assert [*dict.fromkeys(c.found.doc_id for c in after)] == [*dict.fromkeys(c.found.doc_id for c in before)]
+        assert [c.score for c in after] == sorted((c.score for c in after), reverse=True)
+        assert after[0].score == before[0].score
+        for doc in "abcdef":
+            assert [c.found.id for c in after if c.found.doc_id == doc] == [
+                c.found.id for c in before if c.found.doc_id == doc
+            ]
 
 
 def test_a_document_beyond_its_share_waits_and_is_not_lost():

@@ -81,6 +81,10 @@ def summary(lists: Mapping[str, Place], matched: Sequence[str], one: Candidate) 
                 said.append(f"the reranker moved it from place {step['from_rank']}")
             case "recency":
                 said.append(f"its age left it {step['factor']:.0%} of its score")
+            case "document":
+                said.append(f"a better chunk of its document lifted it from place {step['from_rank']}")
+            case "join":
+                said.append("what stands beside it and is nearly as good is shown with it")
             case "per_document":
                 said.append("other chunks of its document come before it")
             case "diversity" if step["likeness"] > 0:

@@ -47,6 +47,7 @@ class SearchRequest(BaseModel):
     )
     per_document: int | None = Field(None, ge=1, le=100)
     collapse: bool | None = None  # None: as the length of the list asks for
+    join: bool | None = None  # the same
     neighbours: int = Field(0, ge=0, le=5)
     diversity: float = Field(0.0, ge=0, le=1)
     recency: Recency | None = None
@@ -54,6 +55,7 @@ class SearchRequest(BaseModel):
 
     _wanted: Condition = PrivateAttr()
     wants_vectors: ClassVar[bool] = False
+    keeps_together: ClassVar[bool] = True
 
     @field_validator("filters", mode="before")
     @classmethod
@@ -77,6 +79,11 @@ class SearchRequest(BaseModel):
     def collapses(self) -> bool:
         """Whether what says the same is shown once."""
         return self.limit <= MOST_FOR_EYES if self.collapse is None else self.collapse
+
+    @property
+    def joins(self) -> bool:
+        """Whether chunks that stand side by side are shown as one hit."""
+        return self.limit <= MOST_FOR_EYES if self.join is None else self.join
 
     @property
     def wanted(self) -> Condition:
@@ -121,6 +128,7 @@ class AnswerRequest(SearchRequest):
     """A question; without ``query``, the last thing that the user said."""
 
     wants_vectors: ClassVar[bool] = True  # how near the hits are tells whether they answer
+    keeps_together: ClassVar[bool] = False  # what tells whether they answer was weighed on the index's own order
 
     limit: int = Field(8, ge=1, le=100)
     collapse: bool | None = True  # the same passage twice is no second reason
@@ -134,6 +142,11 @@ class AnswerRequest(SearchRequest):
             if said:
                 return raw | {"query": said[-1]}
         return raw
+
+    @property
+    def joins(self) -> bool:
+        """Never: each chunk is cited by itself."""
+        return False
 
     @property
     def history(self) -> list[Message]:

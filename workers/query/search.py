@@ -1,11 +1,13 @@
 """Finds chunks: by words and by meaning where it can, by words alone where it must, and says which.
 
 find       candidates from both lists, fused in the index; filters apply inside of each list
-collapse   what says the same as a better one goes behind it
 age        on request, newer documents gain
+together   a chunk gains from the best one of its document
+collapse   what says the same as a better one goes behind it
 rerank     where there is a reranker, it orders the best
 diversify  on request, what is like a better one waits
 cap        a document shows its best chunks first, and the others after those of other documents
+join       chunks that stand side by side, and are nearly as good, are one hit
 expand     on request, the chunks before and after
 """
 
@@ -23,6 +25,7 @@ from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, RerankerM
 from workers.query import ranking
 from workers.query.explain import explained
 from workers.query.facets import Facets, count_facets, field_of
+from workers.query.passages import Passage, joined, passage
 from workers.query.ports import Embedder, Reranker, SearchIndex, VectorRefused
 from workers.query.ranking import Candidate
 from workers.query.requests import SearchRequest
@@ -59,23 +62,28 @@ class Hit:
     explain: Mapping[str, Any] | None
     duplicates: Sequence[Found] = ()
     neighbours: Sequence[Found] | None = None  # None: nobody asked
+    passage: Passage | None = None  # None: this chunk alone
+    score: float | None = None  # None: the index's
 
     def as_json(self) -> dict[str, Any]:
         """Return the hit as readers get it."""
         shown: dict[str, Any] = {
             "id": self.found.id,
             "doc_id": self.found.doc_id,
-            "score": self.found.score,
-            "content": self.found.content,
+            "score": self.found.score if self.score is None else self.score,
+            "content": self.passage.text if self.passage else self.found.content,
             "metadata": self.found.metadata,
             "highlights": [list(span) for span in self.highlights],
             "explain": self.explain,
             "duplicates": [_named(other) for other in self.duplicates],
+            "joined": [
+                {**_offset(other, self.found), "span": list(span), "page": other.metadata.get("page")}
+                for other, span in (self.passage.parts if self.passage else ())
+            ],
         }
         if self.neighbours is not None:
             shown["neighbours"] = [
-                {"offset": other.chunk_index - self.found.chunk_index, "id": other.id, "content": other.content}
-                for other in self.neighbours
+                {**_offset(other, self.found), "content": other.content} for other in self.neighbours
             ]
         return shown
 
@@ -180,6 +188,8 @@ def _searched(
     deep = max(_pool(request), DEEP_POOL if request.recency or counts_all else 0)
     asked, found = find(request, asked, index, limit=deep)
     ranked, fault = _ranked(request, found, reranker)
+    if request.joins:
+        ranked = joined(ranked, _nothing(request, asked))
     chosen = ranked[: request.limit]
     neighbours = _neighbours(request, chosen, index)
     degraded = " ".join(each for each in (asked.degraded, fault) if each) or None
@@ -251,6 +261,8 @@ def _ranked(
     ranked, fault = ranking.candidates(found), None
     if request.recency is not None:
         ranked = ranking.aged(ranked, request.recency, ranking.now())
+    if request.keeps_together:
+        ranked = ranking.together(ranked)
     ranked = ranked[: _pool(request)]
     if request.collapses:
         ranked = ranking.collapsed(ranked)
@@ -265,11 +277,30 @@ def _ranked(
     return ranking.capped(ranked, request.per_document or max(PER_DOCUMENT, request.limit // 2)), fault
 
 
+def _nothing(request: SearchRequest, asked: Asked) -> float:
+    """Return the score of a chunk that has nothing to do with the query; a fused one and BM25 begin at 0."""
+    return asked.unrelated or 0.0 if request.mode == "semantic" and asked.meaning is not None else 0.0
+
+
 def _neighbours(
     request: SearchRequest, chosen: Sequence[Candidate], index: SearchIndex
 ) -> Mapping[str, Sequence[Found]] | None:
+    """Return what stands before and after each hit, beyond the chunks that were joined into it."""
     reach = max(request.neighbours, 1 if request.explain else 0)
-    return index.neighbours([one.found for one in chosen], reach) if reach and chosen else None
+    if not reach or not chosen:
+        return None
+    widest = max((abs(other.chunk_index - one.found.chunk_index) for one in chosen for other in one.beside), default=0)
+    around = index.neighbours([one.found for one in chosen], reach + widest)
+    return {one.found.id: _outside(one, around.get(one.found.id, ()), reach) for one in chosen}
+
+
+def _outside(one: Candidate, around: Sequence[Found], reach: int) -> list[Found]:
+    inside = passage(one).indices
+    return [
+        other
+        for other in around
+        if other.chunk_index not in inside and inside.start - reach <= other.chunk_index < inside.stop + reach
+    ]
 
 
 def _hit(
@@ -281,15 +312,20 @@ def _hit(
 ) -> Hit:
     beside = (neighbours or {}).get(one.found.id, ())
     fusion = "sum" if asked.unrelated is not None else "dbsf"
+    shown = passage(one) if one.beside else None
     return Hit(
         one.found,
-        asked.terms.highlights(one.found.content),
+        asked.terms.highlights(shown.text if shown else one.found.content),
         explained(rank, one, asked.terms, request.wanted, beside, fusion=fusion) if request.explain else None,
         one.duplicates,
-        [other for other in beside if abs(other.chunk_index - one.found.chunk_index) <= request.neighbours]
-        if request.neighbours
-        else None,
+        list(beside) if request.neighbours else None,
+        shown,
+        one.shown,
     )
+
+
+def _offset(other: Found, one: Found) -> dict[str, Any]:
+    return {"offset": other.chunk_index - one.chunk_index, "id": other.id}
 
 
 def _named(other: Found) -> dict[str, Any]:
