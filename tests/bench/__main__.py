@@ -13,6 +13,7 @@ BENCHMARKS = {
     "index": "cold index, unchanged rerun, edits, rename, copy, deletes: Upwell beside its peers",
     "answers": "extractive answers: refusals with and without the gold documents; quotes checked",
     "refusals": "whether a question is answered: each sign weighed, on collections with known answers, in memory",
+    "judged": "answers given without the gold document, read and judged: refused or answered rightly",
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
     "compare": "search quality beside LangChain, LlamaIndex, BM25 alone and dense alone",

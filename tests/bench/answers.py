@@ -49,6 +49,7 @@ CURVE = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 class Question:
     """A question, the documents that answer it, and the words that do."""
 
+    key: str
     text: str
     gold: frozenset[str]
     spans: tuple[str, ...]
@@ -279,7 +280,7 @@ def questions_of(collection: str, documents: Mapping[str, str]) -> list[Question
         if int(grade) > 0:
             relevant.setdefault(query, set()).add(document)
     return [
-        Question(row["text"], frozenset(gold), tuple(a["text"] for a in row["metadata"].get("answers", [])))
+        Question(row["_id"], row["text"], frozenset(gold), tuple(a["text"] for a in row["metadata"].get("answers", [])))
         for row in rows(collection, "queries.jsonl")
         if (gold := relevant.get(row["_id"], set())) and gold <= documents.keys()
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.bench.answers import Vectors
 from workers.adapters.bm25 import SparseVector, document_vector
-from workers.adapters.qdrant_search import BM25_HALF, BM25_POWER, DENSE_WEIGHT, PREFETCH, SAMPLE
+from workers.adapters.qdrant_search import BM25_LEAST, BM25_POWER, BM25_WORD, DENSE_WEIGHT, PREFETCH, SAMPLE
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.parse.text import read_text
 from workers.query.filters import EVERYTHING, Condition
@@ -80,9 +80,10 @@ class Memory:
             unit = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
             for n in self._first(cosines, max(PREFETCH, limit)):
                 sums[n] = unit * (float(cosines[n]) - unrelated)
+            half = max(BM25_LEAST, BM25_WORD * sum(words.values)) if words is not None else BM25_LEAST
             for n in listed:
                 raised = float(bm25[n]) ** BM25_POWER
-                sums[n] = sums.get(n, 0.0) + raised / (raised + BM25_HALF**BM25_POWER)
+                sums[n] = sums.get(n, 0.0) + raised / (raised + half**BM25_POWER)
         best = sorted(sums, key=lambda n: (-sums[n], self._ids[n]))[:limit]
         dense = self._vectors
         return [

@@ -24,7 +24,7 @@ import numpy as np
 from tests.bench.answers import Question, Vectors, questions_of, rows
 from tests.bench.memory import Memory
 from workers.query.extractive import HITS_READ, candidates
-from workers.query.relevance import Signs, Weights, rarest
+from workers.query.relevance import Signs, Weights
 from workers.query.requests import AnswerRequest
 from workers.query.search import search_many
 from workers.query.signs import signs
@@ -63,15 +63,15 @@ def main(argv: list[str]) -> int:
         heads = ("asked", 6), ("refused with", 13), ("without", 8), ("at 10 %", 8), ("area", 6)
         print(f"{'collection':12} {'left out':9}", *(f"{head:>{width}}" for head, width in heads))
         for name in args.collections:
-            documents, questions = _read(name)
+            documents, questions = read(name)
             about = set(list(documents)[args.first : args.last])
             questions = [question for question in questions if question.gold <= about]
             random.Random(1).shuffle(questions)
             index = Memory(documents, vectors, tuple(LANGUAGES[lang] for lang in [name.partition(":")[2] or "en"]))
             for way in args.left_out:
-                with_it, without = _ways(sorted(documents))[way]
-                inside = _ask(index, vectors, questions[: args.questions], with_it)
-                outside = _ask(index, vectors, questions[: args.questions], without)
+                with_it, without = ways(sorted(documents))[way]
+                inside = ask(index, vectors, questions[: args.questions], with_it)
+                outside = ask(index, vectors, questions[: args.questions], without)
                 _tell(name, way, inside, outside)
                 gathered += [*inside, *outside]
     if args.fit:
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _ways(names: list[str]) -> dict[str, tuple[Left, Left]]:
+def ways(names: list[str]) -> dict[str, tuple[Left, Left]]:
     """Return which documents are left out so that a question's is in the index, and so that it is not."""
 
     def some(seed: int, share: float) -> frozenset[str]:
@@ -103,7 +103,7 @@ def _ways(names: list[str]) -> dict[str, tuple[Left, Left]]:
     }
 
 
-def _ask(index: Memory, vectors: Vectors, questions: list[Question], left_out: Left) -> list[Row]:
+def ask(index: Memory, vectors: Vectors, questions: list[Question], left_out: Left) -> list[Row]:
     found: list[Row] = []
     for question in questions:
         gone = left_out(question)
@@ -111,7 +111,7 @@ def _ask(index: Memory, vectors: Vectors, questions: list[Question], left_out: L
         request = AnswerRequest(query=question.text[:4000], mode=vectors.mode)
         [result] = search_many([request], index=index, embedder=vectors)
         terms = Terms(question.text, index.languages())
-        weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), rarest(index.background().points))
+        weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
         best = max((one.sentence for one in candidates(result.hits[:HITS_READ], weights)), default=0.0)
         found.append(Row(not question.gold & gone, signs(terms, result, weights, best, vectors)))
     return found
@@ -159,7 +159,8 @@ def _regression(signs_of: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, fl
     return weights[:-1] / spread, float(weights[-1] - (weights[:-1] * mean / spread).sum())
 
 
-def _read(name: str) -> tuple[Mapping[str, str], list[Question]]:
+def read(name: str) -> tuple[Mapping[str, str], list[Question]]:
+    """Return a collection's documents, by name, and its questions."""
     collection, _, language = name.partition(":")
     documents = {
         row["_id"]: row["text"]

@@ -58,6 +58,8 @@ class Product:
         *,
         hints: Any = None,
         wrap: Any = lambda port: port,
+        model: str = MODEL,
+        dimensions: int = DIMENSIONS,
     ) -> None:
         self.root = home / SOURCE
         self.root.mkdir(parents=True, exist_ok=True)
@@ -66,12 +68,12 @@ class Product:
         register_source(self.engine, SOURCE, "folder", str(self.root))
         self.ledger = Ledger(self.engine, "worker", lease_s=FOREVER_S, late_writes_s=FOREVER_S)
         self.client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
-        qdrant.create_collection(self.client, collection, DIMENSIONS, qdrant_url)
+        qdrant.create_collection(self.client, collection, dimensions, qdrant_url)
         self.index = qdrant.QdrantIndex(self.client, collection, qdrant_url)
-        self.embedder = EmbeddingClient(EmbeddingSettings(embeddings_url=endpoint.url, embeddings_model=MODEL))
+        self.embedder = EmbeddingClient(EmbeddingSettings(embeddings_url=endpoint.url, embeddings_model=model))
         self.hints = hints or RecordedHints()
         options = ChunkOptions()
-        space, tally = Space(MODEL, DIMENSIONS), Tally()
+        space, tally = Space(model, dimensions), Tally()
         ledger, index, embedder = wrap(self.ledger), wrap(self.index), wrap(self.embedder)
         pipeline = Pipeline(ledger, index, InProcessParser(), space, collection, RECIPE, options, max_bytes=10_000_000)
         self._seconds = 0.0
@@ -83,7 +85,7 @@ class Product:
             qdrant_url,
             collection,
             self.engine,
-            lambda texts: vectors(texts, DIMENSIONS),
+            lambda texts: vectors(texts, dimensions),
             sample=100,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def tokens(text):
 
 def weights(question, rarity=2.0):
     terms = Terms(question)
-    return Weights(terms.forms, dict.fromkeys(terms.ids, rarity), 5.0)
+    return Weights(terms.forms, dict.fromkeys(terms.ids, rarity), 100)
 
 
 @pytest.mark.parametrize("unknown", [(), ("near", "ahead_in_meaning"), ("ahead_in_words", "ahead_in_meaning")])
@@ -115,6 +117,30 @@ def test_nearness_is_nought_for_what_is_unrelated_and_one_for_the_question_itsel
 
     assert nearness(question, 0.8, [other]) == pytest.approx(0.0)
     assert nearness(question, 1.0, [other]) == pytest.approx(1.0)
+
+
+def test_in_a_handful_of_chunks_a_word_that_is_not_there_weighs_as_in_a_bigger_index():
+    terms = Terms("Which formats does Upwell read?")
+    held = {token for word in ("upwell", "read") for token in tokens(word)}
+
+    def cover(points, held_by):
+        rarity = dict.fromkeys(held, math.log((points + 1) / (held_by + 0.5)))  # as Qdrant has it
+        return Weights(terms.forms, rarity, points).coverage(held)
+
+    assert cover(5, held_by=5) > 0.5
+    assert cover(5, held_by=5) == pytest.approx(cover(100, held_by=5))
+    assert cover(100_000, held_by=100_000) < 0.1
+
+
+@pytest.mark.parametrize(("heading", "answered"), [("Manual > How to leave files out", True), ("Manual", False)])
+def test_a_sentence_says_what_its_heading_promises(heading, answered):
+    index = Index("List them in .upwellignore.", "The pump in hall north was serviced.")
+    index.chunks[0].metadata["heading"] = heading
+
+    answer = ask(index, query="How do I leave files out of the list?")
+
+    assert answer["refused"] is not answered
+    assert (".upwellignore" in answer["answer"]) is answered
 
 
 def test_a_question_whose_words_many_documents_share_is_refused():

@@ -13,7 +13,7 @@ from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.conflicts import contradict
 from workers.query.ports import Embedder, SearchIndex
-from workers.query.relevance import UNRELATED, Weights, closeness, fits, rarest
+from workers.query.relevance import UNRELATED, Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
 from workers.query.signs import signs, stored
@@ -29,8 +29,11 @@ MOST_SENTENCES = 3
 ADDS = 0.15
 """Coverage that a further sentence must add to be worth saying."""
 
-FITTING = 0.5
-"""Fit from which a further sentence is worth saying."""
+FITTING = 0.1
+"""Fit from which a further sentence is worth saying: one in ten of them has the answer."""
+
+ALIKE = 0.05
+"""Fits nearer than this to the best are not told apart: under "How to stop" the first sentence says how to stop."""
 
 _ITEM = re.compile(r"^(?:[-*•‣–·]|\(?\d{1,3}[.)])\s+")
 _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
@@ -38,7 +41,7 @@ _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence of a hit; ``fit``: how well it answers, beside the other sentences."""
+    """A sentence of a hit, read under its heading; ``fit``: how well it answers, beside the other sentences."""
 
     hit: Hit
     span: Span
@@ -51,6 +54,12 @@ class Statement:
     def quote(self) -> str:
         """The exact words of the chunk."""
         return self.hit.found.content[self.span[0] : self.span[1]]
+
+    @property
+    def read(self) -> str:
+        """What a reader has in mind: "List them in a file." says how to leave files out, for that is its heading."""
+        heading = self.hit.found.metadata.get("heading")
+        return f"{heading}\n\n{self.quote}" if heading else self.quote
 
     @property
     def text(self) -> str:
@@ -75,7 +84,7 @@ def extract(
     Whether it is answered is decided by the passages, before any sentence is sent to the embedding endpoint.
     """
     terms = Terms(question, index.languages())
-    weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), rarest(index.background().points))
+    weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
     read = candidates(result.hits[:HITS_READ], weights)
     if not read:
         return Extract((), 0.0)
@@ -94,8 +103,9 @@ def candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
     found: list[Statement] = []
     for hit in hits:
         passage = weights.coverage(stored(hit.found))
+        heading = frozenset(document_vector(str(hit.found.metadata.get("heading") or "")).indices)
         for span in _answers(hit.found.content, sentences(hit.found.content)):
-            tokens = frozenset(document_vector(hit.found.content[span[0] : span[1]]).indices)
+            tokens = heading.union(document_vector(hit.found.content[span[0] : span[1]]).indices)
             sentence = weights.coverage(tokens)
             found.append(Statement(hit, span, tokens, passage, sentence, fits(passage, sentence, None)))
     best = sorted(range(len(found)), key=lambda i: (-found[i].sentence - found[i].passage, i))[:SENTENCES_COMPARED]
@@ -117,11 +127,11 @@ def _answers(text: str, spans: Sequence[Span]) -> list[Span]:
 
 
 def _compared(candidates: list[Statement], result: SearchResult, embedder: Embedder) -> list[Statement]:
-    """Return the candidates, best first, by meaning where the endpoint can tell."""
+    """Return the candidates, best first, by meaning where the endpoint can tell; their own order where it cannot."""
     if len(candidates) > 1 and result.meaning is not None:
         try:
             unrelated = embedder.landmarks(UNRELATED)
-            meanings = embedder.passages([statement.quote for statement in candidates])
+            meanings = embedder.passages([statement.read for statement in candidates])
         except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
             log.info("answer.degraded", reason=str(exc))
         else:
@@ -130,7 +140,9 @@ def _compared(candidates: list[Statement], result: SearchResult, embedder: Embed
                 replace(one, fit=fits(one.passage, one.sentence, near))
                 for one, near in zip(candidates, close, strict=True)
             ]
-    return sorted(candidates, key=lambda one: -one.fit)  # stable: ties stay in the order of the hits
+    least = max(one.fit for one in candidates) - ALIKE
+    others = sorted((one for one in candidates if one.fit < least), key=lambda one: -one.fit)
+    return [*(one for one in candidates if one.fit >= least), *others]
 
 
 def _chosen(compared: list[Statement], weights: Weights) -> list[Statement]:

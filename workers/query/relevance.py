@@ -48,6 +48,10 @@ RIVALS = 3
 TWIN = 0.6
 """Share of the shorter passage's words, but for the question's, from which two passages are versions of one."""
 
+LEAST_POINTS = 100
+"""Chunks that an index is taken to have at least.  Of a handful, nearly each has the words that they are all about, and
+only what is not there looks rare: a small index counts as a part of a bigger one that does not have its words."""
+
 BM25_HALF = 16.0
 """BM25 score that is worth half of the most that words can give: a longer question must not be surer for its length."""
 
@@ -62,11 +66,12 @@ _IN_BOTH = {
     "ahead_in_meaning": 10.0,
     "": -5.8,
 }
-_IN_BOTH_ALONE = {"cover": 1.1, "sentence": 3.2, "phrases": 1.2, "near": 8.4, "": -5.8}
+_IN_BOTH_ALONE = {"cover": 1.1, "sentence": 3.2, "phrases": 1.2, "near": 8.4, "": -5.5}
 """How much each sign counts, and the constant: with and without vectors, with and without another document."""
 
-_FITS = (7.4, 10.6, -8.7)  # a sentence: coverage of its passage, closeness, constant
-_FITS_BY_WORDS = (8.0, 2.6, -5.2)  # coverage of its passage, its own coverage, constant
+_FITS = (2.1, 8.2, -7.4)  # a sentence: coverage of its passage, closeness, constant
+_FITS_BY_WORDS = (0.7, 4.2, -4.7)  # coverage of its passage, its own coverage, constant
+"""How likely a sentence is to have the answer: logistic regressions over the candidates of 440 questions (ADR 0013)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,16 @@ class Passage:
 class Weights:
     """How much each word of a question counts: by its rarity in the index, in whatever form it stands there.
 
-    ``words`` has the token ids of each word's forms; ``rarity`` those tokens that some chunk has; a word of which no
-    form is stored counts ``unknown``.
+    ``words`` has the token ids of each word's forms; ``rarity`` the IDF of those tokens that some of the index's
+    ``points`` has; a word of which no form is stored counts as one that no chunk has.
     """
 
-    def __init__(self, words: Iterable[Collection[int]], rarity: Mapping[int, float], unknown: float) -> None:
+    def __init__(self, words: Iterable[Collection[int]], rarity: Mapping[int, float], points: int) -> None:
+        few, unknown = _few(points), _rarest(points)
         self._words = [
-            (frozenset(ids), max((rarity[t] for t in ids if t in rarity), default=unknown)) for ids in words if ids
+            (frozenset(ids), few + max((rarity[t] for t in ids if t in rarity), default=unknown))
+            for ids in words
+            if ids
         ]
         self._total = sum(weight for _, weight in self._words)
 
@@ -128,11 +136,6 @@ class Signs:
         return _logistic(*((weight, getattr(self, name) if name else 1.0) for name, weight in table.items()))
 
 
-def rarest(points: int) -> float:
-    """Return the rarity of a word that none of ``points`` chunks has (Qdrant's IDF)."""
-    return math.log((points + 0.5) / 0.5 + 1.0)
-
-
 def ahead(passages: Sequence[Passage], weights: Weights) -> tuple[float | None, float | None]:
     """Return by how much the best document is ahead of the mean of the next, in words and in meaning.
 
@@ -151,6 +154,16 @@ def ahead(passages: Sequence[Passage], weights: Weights) -> tuple[float | None, 
     words = weights.bm25(best.tokens) - _mean([weights.bm25(one.tokens) for one in rivals.values()])
     near = [one.near for one in rivals.values() if one.near is not None]
     return words, best.near - _mean(near) if near and best.near is not None else None
+
+
+def _rarest(points: int) -> float:
+    """Return the rarity of a word that none of ``points`` chunks has: Qdrant's IDF, ln((points + 1) / (held + 1/2))."""
+    return math.log((points + 1) / 0.5)
+
+
+def _few(points: int) -> float:
+    """Return what each word's IDF gains when ``points`` chunks are filled up to `LEAST_POINTS` that do not have it."""
+    return math.log((max(points, LEAST_POINTS) + 1) / (points + 1))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -175,7 +188,7 @@ def closeness(question: Vector, sentence: Vector, unrelated: Sequence[Vector]) -
 
 
 def fits(passage: float, sentence: float, close: float | None) -> float:
-    """Return how well a sentence answers, between 0 and 1, given that its passage does.
+    """Return how likely a sentence is to have the answer, between 0 and 1, when its question is answered.
 
     ``passage`` and ``sentence`` are coverages; ``close`` is None when meaning could not be compared.
     """

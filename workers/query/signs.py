@@ -28,7 +28,10 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
     words = [stored(each) for each in hits]
     cover = max((weights.coverage(tokens) for tokens in words), default=0.0)
     phrases = max(
-        (weights.coverage(terms.in_phrases(each.content, tokens)) for each, tokens in zip(hits, words, strict=True)),
+        (
+            weights.coverage(terms.in_phrases(embedded_text(each), tokens))
+            for each, tokens in zip(hits, words, strict=True)
+        ),
         default=0.0,
     )
     unrelated = _unrelated(result, embedder)
@@ -46,9 +49,14 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
 
 def stored(found: Found) -> dict[int, float]:
     """Return the words of a chunk as the index has them, with their BM25 weights."""
-    heading = found.metadata.get("heading")
-    vector = document_vector(f"{heading}\n\n{found.content}" if heading else found.content)
+    vector = document_vector(embedded_text(found))
     return dict(zip(vector.indices, vector.values, strict=True))
+
+
+def embedded_text(found: Found) -> str:
+    """Return what was indexed for a chunk: its heading path and its content."""
+    heading = found.metadata.get("heading")
+    return f"{heading}\n\n{found.content}" if heading else found.content
 
 
 def _one_each(result: SearchResult) -> list[Found]:
