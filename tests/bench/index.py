@@ -1,10 +1,11 @@
 """Cold index, unchanged rerun, edits, rename, copy and deletes: Upwell beside its peers, in one run.
 
     python -m tests.bench.index [--files 1000] [--latency 0.12] [--tpm 1000000] [--only upwell,langchain] [--keep DIR]
-        [--processes]
+        [--processes] [--running]
 
 All index the same folder through the same embedding endpoint (tests/support/endpoint.py: no cost of its own but what is
-asked for) into Qdrant's engine behind the embedded server.  Upwell is `upwell up`, its start included; a peer is one
+asked for) into Qdrant's engine behind the embedded server.  Upwell is `upwell up`, its start included; with --running
+it is a stack that has been started over an empty folder, into which the files are moved.  A peer is one
 process per step, its imports included (tests/bench/peers).  CPU and memory are those of the system under test: all of
 Upwell's processes with its Qdrant and broker, a peer's process without the Qdrant it writes to.
 """
@@ -128,6 +129,15 @@ class Upwell:
         self.by_process = sampled.by_process()
         cpu, self._cpu_before = sampled.since(self._cpu_before), sampled.seen
         return seconds, cpu, sampled.peak_mb
+
+    def run_before(self) -> None:
+        """Start over the folder as it is, and wait until there is nothing more to do."""
+        self._stack.start()
+        self._stack.wait_converged(timeout=60)
+        assert self._stack.process is not None
+        with Sampled(self._stack.process.pid) as sampled:
+            pass
+        self._cpu_before = sampled.seen
 
     def restart(self) -> None:
         """Stop, so that the next `sync` starts again."""
@@ -315,6 +325,11 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
     try:
         if options.kill is not None:
             runner.killed(options.kill)
+        if options.running and name == "upwell":
+            _put_aside(docs)
+            runner.run_before()
+            endpoint.counted()
+            _put_back(docs)
         for step, change in _steps(docs):
             if options.steps and step.split()[0] not in options.steps.split(","):
                 continue
@@ -331,6 +346,16 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
         runner.close()
         endpoint.close()
     return rows
+
+
+def _put_aside(docs: Path) -> None:
+    docs.rename(docs.with_name("aside"))
+    docs.mkdir()
+
+
+def _put_back(docs: Path) -> None:
+    for part in sorted(docs.with_name("aside").iterdir()):
+        part.rename(docs / part.name)
 
 
 def _print(rows: list[Row], *, header: bool) -> None:
@@ -359,6 +384,7 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--rpm", type=int, help="requests a minute that the endpoint allows")
     parser.add_argument("--only", help=f"systems, comma separated: upwell, {', '.join(PEERS)}, {UNSTRUCTURED}")
     parser.add_argument("--processes", action="store_true", help="print the CPU seconds of each of Upwell's processes")
+    parser.add_argument("--running", action="store_true", help="Upwell runs already when the files come")
     parser.add_argument("--steps", help="first words of the steps to run, comma separated")
     parser.add_argument("--workers", type=int, help="index workers of Upwell")
     parser.add_argument("--kill", type=float, help="before the cold run, kill -9 everything at this share of the files")
