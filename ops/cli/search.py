@@ -35,6 +35,9 @@ def search(
         help="Count a field over all documents with a word of the query; date:year counts years.",
     ),
     neighbours: int = typer.Option(0, "--neighbours", min=0, max=5, help="Chunks before and after each hit to show."),
+    join: bool | None = typer.Option(
+        None, "--join/--no-join", help="Show chunks that stand side by side as one hit.  [default: up to ten hits]"
+    ),
     newest: bool = typer.Option(False, "--newest", help="Newer documents first, half of the bonus gone in a year."),
     explain: bool = typer.Option(False, "--explain", help="Say why each hit is there."),
     as_json: bool = JSON_OPTION,
@@ -54,6 +57,8 @@ def search(
         body["facets"] = facets
     if neighbours:
         body["neighbours"] = neighbours
+    if join is not None:
+        body["join"] = join
     if newest:
         body["recency"] = {}
     answer = find_api().post("/v1/search", body)
