@@ -41,9 +41,13 @@ from workers.query.evaluation import compare, mean, ndcg
 MODEL = "multilingual-e5-small-q4"
 PEERS = ("langchain", "llamaindex")
 MODES = {"upwell": "hybrid", "lexical": "lexical", "dense": "semantic"}
-PASSAGES: dict[str, dict[str, Any]] = {"chunks": {"join": False}, "neighbours": {"neighbours": 1}}
-"""Upwell otherwise than by default, where passages are wanted: each chunk by itself, and each hit with the chunk before
-and after it."""
+PASSAGES: dict[str, dict[str, Any]] = {
+    "chunks": {"join": False},
+    "one beside": {"neighbours": 1},
+    "two beside": {"neighbours": 2},
+}
+"""Upwell otherwise than by default, where passages are wanted: each chunk by itself, and each hit with what stands
+before and after it, which makes it about as long as a peer's."""
 
 OWN = ("upwell", *PASSAGES)
 SYSTEMS = (*OWN, "lexical", "dense", *PEERS)
