@@ -17,8 +17,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, make_url
 
+from tests.support import children
+
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
+
+
+def pytest_configure() -> None:
+    """Give everything back when told to end, as after Ctrl-C."""
+    children.end_like_ctrl_c()
 
 
 def free_port() -> int:
@@ -132,7 +139,7 @@ def answers(url: str) -> bool:
 @contextmanager
 def running(command: list[str], ready: Callable[[], bool], timeout: float = 60) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server while the block runs; it is ready on entry, and gone on exit."""
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = children.start(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + timeout
         while not ready():

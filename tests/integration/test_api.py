@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,70 +13,55 @@ from sqlalchemy import select, update
 from ops.api.app import make_app
 from ops.api.main import ApiRefuses, run
 from ops.api.settings import ApiSettings
+from tests.support.askable import answering
 from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, observe, register_source, scan_finished
 from workers.contract.schema import documents
 from workers.contract.states import State
 from workers.indexing.ledger import Indexed, Ledger
 
-ROOT = Path(__file__).parents[2]
-
 ANSWERER = """
-import json, sys, time
-import redis
-sys.path.insert(0, {root!r})
-from workers.contract.broker import make_celery
-app = make_celery({url!r}, {prefix!r}, "worker")
-broker = redis.Redis.from_url({url!r})
-
 @app.task(name="query.search", ignore_result=False, acks_late=False)
 def search(request):
     if request["query"] == "bad":
-        return {{"error": {{"class": "BadRequest", "message": "filters: no"}}}}
+        return {"error": {"class": "BadRequest", "message": "filters: no"}}
     if request["query"] == "away":
-        return {{"error": {{"class": "IndexUnavailable", "message": "No answer from Qdrant."}}}}
-    return {{"hits": [], "mode": request["mode"], "took_ms": 1.0, "asked": request}}
+        return {"error": {"class": "IndexUnavailable", "message": "No answer from Qdrant."}}
+    return {"hits": [], "mode": request["mode"], "took_ms": 1.0, "asked": request}
 
 @app.task(name="query.search_batch", ignore_result=False, acks_late=False)
 def search_batch(request):
-    return {{"results": [search(each) for each in request["searches"]]}}
+    return {"results": [search(each) for each in request["searches"]]}
 
 @app.task(name="query.explain", ignore_result=False, acks_late=False)
 def explain(request):
-    return {{"verdict": "not_indexed", "summary": "None of its text is in the index.", "asked": request}}
+    return {"verdict": "not_indexed", "summary": "None of its text is in the index.", "asked": request}
 
 @app.task(name="query.question", ignore_result=False, acks_late=False)
 def question(request):
-    return {{"question": "Who?", "span": request["text"], "fault": None, "generated_by": "m"}}
+    return {"question": "Who?", "span": request["text"], "fault": None, "generated_by": "m"}
 
 @app.task(name="query.answer", ignore_result=False, acks_late=False)
 def answer(request, stream=None):
-    done = {{"answer": "Yes. [1]", "citations": [], "grounded": True, "refused": False, "hits": [], "took_ms": 1.0}}
+    done = {"answer": "Yes. [1]", "citations": [], "grounded": True, "refused": False, "hits": [], "took_ms": 1.0}
     if stream is None:
         return done
-    for event, data in (("hits", {{"hits": []}}), ("delta", {{"text": "Yes. [1]"}}), ("done", done)):
-        broker.xadd(stream, {{"event": event, "data": json.dumps(data)}})
+    for event, data in (("hits", {"hits": []}), ("delta", {"text": "Yes. [1]"}), ("done", done)):
+        broker.xadd(stream, {"event": event, "data": json.dumps(data)})
         time.sleep(0.05)
-    return {{"streamed": True}}
-
-app.worker_main(["worker", "--pool=threads", "-c2", "-Qquery", "--without-gossip", "--without-mingle", "-lERROR"])
+    return {"streamed": True}
 """
 
 
 @pytest.fixture(scope="module")
 def prefix():
-    from uuid import uuid4
-
     return f"test-{uuid4().hex[:8]}:"
 
 
 @pytest.fixture(scope="module")
 def answerer(valkey_url, prefix):
-    code = ANSWERER.format(root=str(ROOT), url=valkey_url, prefix=prefix)
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    yield
-    process.kill()
-    process.wait()
+    with answering(ANSWERER, valkey_url, prefix):
+        yield
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -17,28 +14,20 @@ from ops.api import results
 from ops.api.app import make_app
 from ops.api.queries import Queries, QueriesFull, QueryAway
 from ops.api.settings import ApiSettings
+from tests.support.askable import answering
 from tests.support.faces import served
 from workers.contract import schema
 from workers.contract.broker import make_celery
 
-ROOT = Path(__file__).parents[2]
 ECHO = """
-import json, sys, time
-import redis
-sys.path.insert(0, {root!r})
-from workers.contract.broker import make_celery
-app = make_celery({url!r}, {prefix!r}, "worker")
-
 @app.task(name="query.search", ignore_result=False, acks_late=False)
 def search(request):
     time.sleep(request.get("sleep", 0))
-    return {{"hits": [], "mode": "lexical", "took_ms": 1.0, "asked": request["query"]}}
+    return {"hits": [], "mode": "lexical", "took_ms": 1.0, "asked": request["query"]}
 
 @app.task(name="query.answer", ignore_result=False, acks_late=False)
 def answer(request, stream):
-    redis.Redis.from_url({url!r}).xadd(stream, {{"event": "done", "data": json.dumps({{"answer": "Yes."}})}})
-
-app.worker_main(["worker", "--pool=threads", "-c8", "-Qquery", "--without-gossip", "--without-mingle", "-lERROR"])
+    broker.xadd(stream, {"event": "done", "data": json.dumps({"answer": "Yes."})})
 """
 
 
@@ -49,11 +38,8 @@ def prefix():
 
 @pytest.fixture(scope="module", autouse=True)
 def echo(valkey_url, prefix):
-    code = ECHO.format(root=str(ROOT), url=valkey_url, prefix=prefix)
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    yield
-    process.kill()
-    process.wait()
+    with answering(ECHO, valkey_url, prefix):
+        yield
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ PROTECTIONS = {
     # protection removed: (the property that breaks, in which world, with which history)
     "put before drop": ("no gap", ANY_TIME, "edit"),
     "read back before drop": ("no gap", ANY_TIME, "revert"),
+    "read back no later than that": ("no gap", ANY_TIME, "edit"),
     "fence of put": ("no gap", ANY_TIME, "revert"),
     "fence of restamp": ("no gap", ANY_TIME, "revert"),
     "fence of drop": ("no gap", ANY_TIME, "revert"),
@@ -321,6 +322,8 @@ class Model:
         order = ["list", "put", "restamp", "read back", "drop", "look"]
         if not self.has("put before drop"):
             order = ["list", "drop", "put", "restamp", "read back", "look"]
+        if not self.has("read back no later than that"):
+            order = ["list", "put", "restamp", "drop", "read back", "look"]
         sent = {"put": a.content & ~a.kept, "restamp": a.kept, "drop": a.stale, "read back": a.kept, "look": ALL}
         if not self.has("restamp of kept chunks"):
             sent["restamp"] = 0

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import update
 
 from tests.property.test_conformance import FAULTS, Fault, Faulty, Killed
-from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
-from workers.contract import schema
-from workers.contract.intake import Observation, Stat, observe, register_source
+from tests.support.workbench import Workbench
+from workers.contract.intake import observe
 from workers.contract.schema import documents
-from workers.contract.states import FINAL
-from workers.indexing.breaker import Breaker
-from workers.indexing.chunk import ChunkOptions
 from workers.indexing.deadline import LeaseLost
-from workers.indexing.embed import Embedding, Limits
-from workers.indexing.leases import Leases, Tally
-from workers.indexing.ledger import Ledger
-from workers.indexing.recipe import Space
-from workers.indexing.reconcile import Pipeline
-from workers.indexing.worker import IndexWorker
 
 BEFORE = {"stays.txt": "one\n\ntwo", "goes.txt": "three", "goes too.txt": "four", "changes.txt": "five\n\nsix"}
 AFTER = {
@@ -36,35 +25,12 @@ AFTER = {
 }
 
 
-class Folder:
+class Folder(Workbench):
     """Several files that all change at once, and one worker that takes their documents in company."""
 
     def __init__(self, home: Path) -> None:
-        self.root = home / "docs"
-        self.root.mkdir()
-        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
-        self.engine.dispose()
-
-        @event.listens_for(self.engine, "connect")
-        def not_durable(connection, _record) -> None:
-            connection.execute("PRAGMA synchronous=OFF")
-
-        register_source(self.engine, "docs", "folder", str(self.root))
-        self.index, self.fault = MemoryIndex(), Fault()
-        ledger, space, tally = Ledger(self.engine, "worker"), Space("model", 3), Tally()
-        pipeline = Pipeline(
-            Faulty(ledger, self.fault, lambda: None),
-            Faulty(self.index, self.fault, lambda: None),
-            LineParser(),
-            space,
-            "c",
-            "recipe",
-            ChunkOptions(min_chars=1),
-            max_bytes=10_000,
-        )
-        embedding = Embedding(ledger, self.index, CountingEmbedder(), space, Limits(9, 9000, 1), Breaker(), tally)
-        self.worker = IndexWorker(ledger, pipeline, embedding, Leases(ledger, lambda: None), RecordedHints(), tally)
-        self.keys: dict[str, str] = {}
+        self.fault, self.keys = Fault(), dict[str, str]()
+        super().__init__(home, wrap=lambda port: Faulty(port, self.fault, lambda: None), durable=False)
 
     def become(self, files: dict[str, str]) -> list[str]:
         """Let the folder have these files; returns the documents that a watcher would hint at."""
@@ -75,9 +41,7 @@ class Folder:
                 path.write_text(files[name])
             else:
                 path.unlink(missing_ok=True)
-            found = path.stat() if path.exists() else None
-            stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
-            seen.append(Observation("docs", os.fsencode(name), stat, touched=True, bulk=True))
+            seen.append(self.observation(name, bulk=True))
             self.keys[name] = seen[-1].document_id
         return observe(self.engine, seen)
 
@@ -86,12 +50,8 @@ class Folder:
         self.fault.kind = None
         for _ in range(6):
             self.worker.index_breaker.succeeded()
-            with self.engine.begin() as connection:
-                held = documents.c.lease_until.is_not(None)
-                connection.execute(update(documents).where(held).values(lease_until=1.0))
-                connection.execute(update(documents).values(next_try_at=None))
-                waits = documents.c.verify_at.is_not(None)
-                connection.execute(update(documents).where(waits).values(verify_at=1.0))
+            self.expire()
+            self.let_verifies_come_due()
             due = [key for key, _ in self.worker.ledger.due("recipe", 100)]
             if not due:
                 break
@@ -103,11 +63,7 @@ class Folder:
         for name, key in self.keys.items():
             wanted = [block for block in files.get(name, "").split("\n\n") if block]
             assert self.index.contents(key) == wanted, name
-        with self.engine.connect() as connection:
-            for row in connection.execute(select(documents)):
-                assert row.state in {str(state) for state in FINAL}, (row.path, row.reason)
-                assert (row.lease_until, row.verify_at) == (None, None)
-                assert row.indexed_generation == row.desired_generation
+        self.check_at_rest()
 
 
 def faults(home: Path) -> Iterator[tuple[str, Folder]]:

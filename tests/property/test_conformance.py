@@ -8,31 +8,17 @@ successor has committed.  After each write somebody reads.  Then the machine hea
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
 
 from tests.property.protocol_model import HISTORIES
-from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
-from workers.contract import schema
-from workers.contract.intake import Observation, Stat, observe, register_source
-from workers.contract.schema import documents
-from workers.contract.states import FINAL
+from tests.support.workbench import Workbench
 from workers.errors import IndexUnavailable
-from workers.indexing.breaker import Breaker
-from workers.indexing.chunk import ChunkOptions
 from workers.indexing.deadline import LeaseLost
-from workers.indexing.embed import Embedding, Limits
-from workers.indexing.leases import Leases, Tally
-from workers.indexing.ledger import Ledger
-from workers.indexing.recipe import Space
-from workers.indexing.reconcile import Pipeline
-from workers.indexing.worker import IndexWorker
 
 COMMITS = {"commit", "commit_all", "confirm"}
 WRITES = COMMITS | {"put", "put_all", "restate", "restamp", "drop", "drop_document", "drop_documents"}
@@ -88,35 +74,13 @@ class Fault:
         raise OperationalError("commit", {}, Exception("no answer")) if ledger else IndexUnavailable("No answer.")
 
 
-class Machine:
+class Machine(Workbench):
     """One file, one worker, one faulty index."""
 
     def __init__(self, home: Path, history: tuple[str, ...]) -> None:
-        self.history, self.home = history, home
-        self.engine = schema.open_ledger(f"sqlite:///{home}/ledger.db")
-        self.engine.dispose()
-
-        @event.listens_for(self.engine, "connect")
-        def not_durable(connection, _record) -> None:  # nothing here survives the test anyway
-            connection.execute("PRAGMA synchronous=OFF")
-
-        register_source(self.engine, "docs", "folder", str(home))
-        self.index, self.fault = MemoryIndex(), Fault()
-        ledger = Ledger(self.engine, "worker")
-        space, tally = Space("model", 3), Tally()
-        pipeline = Pipeline(
-            Faulty(ledger, self.fault, self.read),
-            Faulty(self.index, self.fault, self.read),
-            LineParser(),
-            space,
-            "c",
-            "recipe",
-            ChunkOptions(min_chars=1),
-            max_bytes=10_000,
-        )
-        embedding = Embedding(ledger, self.index, CountingEmbedder(), space, Limits(9, 9000, 1), Breaker(), tally)
-        self.worker = IndexWorker(ledger, pipeline, embedding, Leases(ledger, lambda: None), RecordedHints(), tally)
+        self.history, self.fault = history, Fault()
         self.place, self.since = -1, -1
+        super().__init__(home, wrap=lambda port: Faulty(port, self.fault, self.read), durable=False)
 
     def saved(self) -> tuple[bytes, dict, int, int]:
         """Return all there is, to come back to."""
@@ -136,15 +100,11 @@ class Machine:
     def change(self) -> None:
         """The file takes its next content, and the watcher notices."""
         self.place += 1
-        path = self.home / "a.txt"
+        path = self.root / "a.txt"
         path.unlink(missing_ok=True)
         if content := self.history[self.place]:
             path.write_text("\n\n".join(TEXTS[chunk] for chunk in content))
-        found = path.stat() if path.exists() else None
-        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
-        seen = Observation("docs", os.fsencode("a.txt"), stat, touched=True)
-        observe(self.engine, [seen])
-        self.key = seen.document_id
+        self.key = self.see("a.txt")
 
     def read(self) -> None:
         """A reader finds a complete version, none older than the one that was there when all was well."""
@@ -171,18 +131,14 @@ class Machine:
         """The lease of whoever died runs out, waiting times pass, and somebody looks, undisturbed."""
         self.fault.kind = None
         self.worker.index_breaker.succeeded()
-        with self.engine.begin() as connection:
-            connection.execute(update(documents).where(documents.c.lease_until.is_not(None)).values(lease_until=1.0))
-            connection.execute(update(documents).values(next_try_at=None))
+        self.expire()
         self.look()
 
     def heal(self) -> None:
         """Verifies come due and are done."""
         for _ in range(5):
-            with self.engine.begin() as connection:
-                waits = documents.c.verify_at.is_not(None)
-                if not connection.execute(update(documents).where(waits).values(verify_at=1.0)).rowcount:
-                    break
+            if not self.let_verifies_come_due():
+                break
             self.successor()
         self.worker.embed()
 
@@ -190,11 +146,8 @@ class Machine:
         """At rest the index is the file, and the ledger says so."""
         wanted = self.history[self.place]
         assert self.index.contents(self.key) == [TEXTS[chunk] for chunk in wanted]
-        with self.engine.connect() as connection:
-            row = connection.execute(select(documents)).one()
-        assert row.state in {str(state) for state in FINAL}, row.reason
-        assert (row.lease_until, row.verify_at, row.indexed_generation) == (None, None, row.desired_generation)
-        assert {point["version"] for point in self.index.points.values()} <= {row.version}
+        self.check_at_rest()
+        assert {point["version"] for point in self.index.points.values()} <= {self.row(self.key).version}
         self.since = self.place
 
 

@@ -28,6 +28,11 @@ class Fuse:
         self.late: list[Callable[[], Any]] = []
         """Writes that were sent by the dead and have not arrived yet."""
 
+    @property
+    def asleep(self) -> int:
+        """How many stand still."""
+        return len(self._sleepers)
+
     def wrap(self, port: Any) -> Any:
         """Return ``port`` with the fuse in front of every method."""
         return _Fused(port, self)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support import children
+
 USER = "upwell"
 
 
@@ -37,7 +39,7 @@ def cluster(programs: Path) -> Iterator[str]:
     quiet: dict[str, Any] = as_user | {"cwd": home, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     encoding = ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync"]
     subprocess.run([programs / "initdb", "-D", data, "-U", USER, *encoding], check=True, **quiet)
-    server = subprocess.Popen(
+    server = children.start(
         [programs / "postgres", "-D", data, "-p", str(port), "-k", home, "-h", "127.0.0.1", "-c", "fsync=off"], **quiet
     )
     try:

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from tests.support import children
+
 ROOT = Path(__file__).parents[2]
 FINAL = {"ready", "parked", "empty", "skipped", "held", "deleted"}
 
@@ -49,7 +51,7 @@ class Stack:
             # Two suites on one machine must not fight for the usual ports.
             (self.data / "ports.json").write_text(json.dumps({"api": _free_port(), "qdrant": _free_port()}))
         with self.output.open("ab") as out:
-            self.process = subprocess.Popen(
+            self.process = children.start(
                 [sys.executable, "-m", "ops.cli", *words],
                 cwd=ROOT,
                 env=environment(**self.settings),

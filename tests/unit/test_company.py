@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.memory import LineParser
-from tests.unit.test_reconcile import Bench
+from tests.support.workbench import Workbench
 from workers.contract.states import State
 from workers.errors import DocumentEncrypted, IndexUnavailable, ParserCrashed
 from workers.indexing.deadline import LeaseLost
@@ -18,7 +18,7 @@ from workers.indexing.ledger import SMALL
 
 @pytest.fixture
 def bench(tmp_path):
-    bench = Bench(tmp_path)
+    bench = Workbench(tmp_path)
     yield bench
     bench.engine.dispose()
 

@@ -256,6 +256,19 @@ def test_an_overtaken_attempt_that_fails_has_the_document_verified(engine, ledge
     assert row(engine, SEEN.document_id).verify_at is not None
 
 
+def test_an_overtaken_attempt_that_fails_leaves_the_lease_of_its_successor_alone(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, lease_until=1.0)
+    second = ledger.claim(SEEN.document_id, RECIPE)
+
+    ledger.give_back(first, state=State.FAILED, reason="no answer", error_class="Outage", retry_in_s=5)
+
+    assert row(engine, SEEN.document_id).state == State.PARSING
+    assert ledger.commit(second, indexed()) is False
+    assert row(engine, SEEN.document_id).lease_until is None
+
+
 def test_live_documents_come_before_bulk_ones(engine, ledger):
     bulk = Observation("docs", b"bulk.txt", Stat(1, 1, 1), bulk=True)
     observe(engine, [bulk, SEEN])
@@ -291,6 +304,24 @@ def test_vectors_of_a_document_that_changed_meanwhile_do_not_make_it_ready(engin
     assert row(engine, SEEN.document_id).state == State.PARSING
     assert row(engine, SEEN.document_id).token == newer.token
 
+    ledger.commit(newer, indexed(state=State.EMBEDDING, vectors_pending=3))
+    ledger.embedded([Embedded(claim, pending=0, tokens=1)])
+
+    found = row(engine, SEEN.document_id)
+    assert (found.state, found.vectors_pending) == (State.EMBEDDING, 3), "these vectors are of the version before"
+
+
+def test_the_texts_of_a_worker_that_died_are_taken_over_when_its_lease_ends(engine, ledger):
+    observe(engine, [SEEN])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed(state=State.EMBEDDING, vectors_pending=2))
+    assert len(ledger.claim_embeddings(1)) == 1
+    assert ledger.claim_embeddings(1) == []
+
+    put(engine, SEEN.document_id, embed_lease_until=1.0)
+
+    assert ledger.has_embeddings_due()
+    assert [claim.document_id for claim in ledger.claim_embeddings(1)] == [SEEN.document_id]
+
 
 def test_a_held_deletion_stays_as_it_is_until_somebody_decides(engine, ledger):
     observe(engine, [SEEN])
@@ -309,6 +340,16 @@ def test_losing_the_collection_makes_every_stored_document_due_again(engine, led
     assert ledger.dirty_all("c2") == 1
 
     assert ledger.claim(SEEN.document_id, RECIPE).version is None
+
+
+def test_an_attempt_that_is_at_work_when_the_collection_is_lost_goes_round(engine, ledger):
+    observe(engine, [SEEN])
+    claim = ledger.claim(SEEN.document_id, RECIPE)  # it may have stored its chunks already
+
+    assert ledger.dirty_all("c2") == 1
+
+    assert ledger.commit(claim, indexed()) is True
+    assert ledger.due(RECIPE, 10) == [(SEEN.document_id, True)]
 
 
 def test_tokens_start_above_every_token_of_a_lost_ledger(engine, tmp_path):
@@ -363,11 +404,13 @@ def test_documents_of_a_backfill_are_claimed_and_committed_together_and_each_by_
     put(engine, keys[1], lease_until=1.0)
     put(engine, keys[2], verify_at=1.0)
     assert ledger.claim(keys[3], RECIPE) is not None
+    before = {key: row(engine, key).token for key in keys}
 
     claims = ledger.claim_fresh(keys, RECIPE)
 
     assert sorted(claim.document_id for claim in claims) == sorted(keys[4:])
     assert [(claim.attempts, claim.doubt, claim.root) for claim in claims] == [(1, False, "/docs")] * 2
+    assert [claim.token - before[claim.document_id] for claim in claims] == [1, 1]
     assert ledger.claim_fresh(keys, RECIPE) == []
     assert sorted(ledger.due_among(keys, RECIPE)) == sorted(keys[:3])
 

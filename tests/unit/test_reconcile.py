@@ -6,12 +6,13 @@ import os
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from tests.support.memory import CountingEmbedder, LineParser, MemoryIndex, RecordedHints
+from tests.support.memory import MemoryIndex
+from tests.support.workbench import Workbench
 from workers.contract import schema
-from workers.contract.intake import Observation, Stat, observe, register_source
+from workers.contract.identity import document_id
 from workers.contract.schema import documents
 from workers.contract.states import State
 from workers.errors import (
@@ -23,70 +24,13 @@ from workers.errors import (
     UnsupportedType,
 )
 from workers.indexing.breaker import Breaker
-from workers.indexing.chunk import ChunkOptions
 from workers.indexing.deadline import LeaseLost
-from workers.indexing.embed import Embedding, Limits
-from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
-from workers.indexing.recipe import Space
-from workers.indexing.reconcile import Pipeline
-from workers.indexing.worker import IndexWorker
-
-
-class Bench:
-    """One folder, one worker, everything else in memory."""
-
-    def __init__(self, root) -> None:
-        self.root = root / "docs"
-        self.root.mkdir()
-        self.engine = schema.open_ledger(f"sqlite:///{root}/ledger.db")
-        register_source(self.engine, "docs", "folder", str(self.root))
-        self.ledger = Ledger(self.engine, "worker")
-        self.index, self.parser, self.embedder = MemoryIndex(), LineParser(), CountingEmbedder()
-        self.hints, self.breaker, tally = RecordedHints(), Breaker(), Tally()
-        space = Space("model", 3)
-        pipeline = Pipeline(
-            self.ledger, self.index, self.parser, space, "c", "recipe", ChunkOptions(min_chars=1), max_bytes=10_000
-        )
-        embedding = Embedding(self.ledger, self.index, self.embedder, space, Limits(4, 1000, 2), self.breaker, tally)
-        leases = Leases(self.ledger, lambda: None)
-        self.worker = IndexWorker(self.ledger, pipeline, embedding, leases, self.hints, tally)
-
-    def write(self, name: str, text: str) -> str:
-        (self.root / name).write_text(text)
-        return self.see(name)
-
-    def see(self, name: str) -> str:
-        """What the watcher would record."""
-        path = self.root / name
-        found = path.stat() if path.exists() else None
-        stat = Stat(found.st_size, found.st_mtime_ns, found.st_ino) if found else None
-        seen = Observation("docs", os.fsencode(name), stat, touched=True)
-        observe(self.engine, [seen])
-        return seen.document_id
-
-    def run(self, key: str) -> None:
-        self.worker.look(key)
-        self.worker.embed()
-
-    def row(self, key: str):
-        with self.engine.connect() as connection:
-            return connection.execute(select(documents).where(documents.c.id == key)).one()
-
-    def change(self, key: str, **values) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(update(documents).where(documents.c.id == key).values(**values))
-
-    def expire(self, key: str) -> None:
-        """Let leases and waiting times end."""
-        with self.engine.begin() as connection:
-            connection.execute(update(documents).values(next_try_at=None, embed_next_try_at=None))
-            connection.execute(update(documents).where(documents.c.lease_until.is_not(None)).values(lease_until=1.0))
 
 
 @pytest.fixture
 def bench(tmp_path):
-    bench = Bench(tmp_path)
+    bench = Workbench(tmp_path)
     yield bench
     bench.engine.dispose()
 
@@ -385,13 +329,19 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(bench, monkeypatch):
     assert bench.index.contents(key) == ["two, written meanwhile"]
 
 
-def test_a_worker_that_wakes_up_after_its_lease_sends_nothing_and_has_the_document_verified(bench):
-    key = bench.write("a.txt", "one")
+@pytest.mark.parametrize(("before", "now"), [(None, "one"), ("one\n\ntwo", "one"), ("one", None)])
+def test_a_worker_that_wakes_up_after_its_lease_sends_nothing_and_has_the_document_verified(bench, before, now):
+    """Whatever it would send first: chunks, what is new about those that stay, or the order to drop them all."""
+    if before is not None:
+        bench.run(bench.write("a.txt", before))
+    stored = bench.index.stored(document_id("docs", "a.txt"))
+    (bench.root / "a.txt").unlink(missing_ok=True)
+    key = bench.write("a.txt", now) if now is not None else bench.see("a.txt")
     frozen = replace(bench.worker, ledger=Ledger(bench.engine, "frozen", lease_s=0.0))  # its lease is over at once
 
     assert frozen.look(key) is None
 
-    assert bench.index.writes == 0
+    assert bench.index.stored(key) == stored
     assert bench.row(key).verify_at is not None
 
 
@@ -499,6 +449,34 @@ def test_a_chunk_that_a_late_deletion_takes_before_it_is_fenced_is_put_back_befo
 
     assert [set(texts) >= {"one", "three"} for texts in at_drop] == [True]
     assert bench.index.contents(key) == ["one", "three"]
+
+
+@pytest.mark.parametrize(("ahead_s", "overtaken"), [(3600.0, True), (-3600.0, False)])
+def test_a_worker_whose_clock_is_an_hour_off_may_take_over_and_the_index_ends_as_the_file(
+    bench, monkeypatch, ahead_s, overtaken
+):
+    key = bench.write("a.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.write("a.txt", "one\n\nthree")
+    now, looked = schema.now, []
+
+    def another_looks() -> None:
+        with monkeypatch.context() as its:
+            its.setattr(schema, "now", lambda connection: now(connection) + ahead_s)
+            ledger = Ledger(bench.engine, "another")
+            pipeline = replace(bench.worker.pipeline, ledger=ledger)
+            looked.append(replace(bench.worker, ledger=ledger, pipeline=pipeline).look(key))
+
+    during(bench, monkeypatch, "put", another_looks)
+    bench.run(key)
+
+    assert [outcome is not None for outcome in looked] == [overtaken]
+    assert (bench.row(key).verify_at is not None) == overtaken  # what both have written is looked at once more
+    if overtaken:
+        bench.change(key, verify_at=1.0)
+        bench.run(key)
+    assert bench.index.contents(key) == ["one", "three"]
+    assert (bench.row(key).state, bench.row(key).verify_at) == (State.READY, None)
 
 
 def test_what_a_dead_attempt_left_is_found_by_the_verify_of_its_successor(bench):

@@ -115,14 +115,17 @@ def test_a_link_that_takes_the_place_of_a_directory_leads_nowhere(tmp_path):
 
     racer = threading.Thread(target=race)
     racer.start()
+    seen: set[str] = set()
+    walks = 0
     try:
-        seen = {path for _ in range(300) for path in walked(root)}
+        while walks < 300 or "sub/own.txt" not in seen:  # on a busy machine the racer may have all the luck for long
+            seen.update(walked(root))
+            walks += 1
     finally:
         stop.set()
         racer.join()
 
     assert seen <= {"sub/own.txt", "sub"}  # "sub": the link itself, which is refused
-    assert "sub/own.txt" in seen
 
 
 def test_a_long_listing_and_a_long_run_of_unchanged_files_can_be_interrupted(tmp_path):
