@@ -14,6 +14,8 @@ BENCHMARKS = {
     "answers": "extractive answers: refusals with and without the gold documents; quotes checked",
     "refusals": "whether a question is answered: each sign weighed, on collections with known answers, in memory",
     "judged": "answers given without the gold document, read and judged: refused or answered rightly",
+    "sentences": "which sentence of the hits has the answer: what is said first and after, and weights for it",
+    "meaning": "closeness of translated sentences, and of neighbours that say something else",
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
     "compare": "search quality beside LangChain, LlamaIndex, BM25 alone and dense alone",

@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tests.bench.answers import Question, Vectors
 from tests.bench.memory import Memory
 from tests.bench.refusals import Left, ask, read, ways
@@ -54,21 +56,20 @@ def main(argv: list[str]) -> int:
         index = Memory(documents, vectors, ("english",))
         for way in args.left_out:
             with_it, without = ways(sorted(documents))[way]
-            inside = [row.signs.confidence < THRESHOLD for row in ask(index, vectors, questions, with_it)]
+            inside = [row.signs.confidence for row in ask(index, vectors, questions, with_it)]
+            outside: list[float] = []
             fates: list[str] = []
             for question in questions:
                 found = answered(index, vectors, question, without)
                 fate = verdicts.get((question.key, way, quoted(found)), "unread") if found.statements else "refused"
                 fates.append(fate)
+                outside.append(found.confidence)
                 if fate == "unread":
                     unread.append(_to_read(way, question, found))
-            alone = [question.key in plain for question in questions]
-            _tell(f"{way} left out, all questions", inside, fates)
-            _tell(
-                f"{way} left out, questions that stand alone",
-                [refused for refused, kept in zip(inside, alone, strict=True) if kept],
-                [fate for fate, kept in zip(fates, alone, strict=True) if kept],
-            )
+            told = list(zip(inside, outside, fates, strict=True))
+            _tell(f"{way} left out, all questions", told)
+            kept = [one for one, question in zip(told, questions, strict=True) if question.key in plain]
+            _tell(f"{way} left out, questions that stand alone", kept)
     if args.unread:
         args.unread.write_text("\n".join(unread))
     return 0
@@ -105,15 +106,20 @@ def _to_read(way: str, question: Question, found: Extract) -> str:
     return "\n".join([*head, *(f"  - {each.text}" for each in found.statements)])
 
 
-def _tell(what: str, inside: Sequence[bool], fates: Sequence[str]) -> None:
-    said = Counter(fates)
-    print(f"{what}: {len(fates)}; " + ", ".join(f"{name} {count}" for name, count in said.most_common()))
+def _tell(what: str, told: Sequence[tuple[float, float, str]]) -> None:
+    """Print shares of questions: each with its confidence with the document in, and out, and what became of it then."""
+    said = Counter(fate for _, _, fate in told)
+    print(f"{what}: {len(told)}; " + ", ".join(f"{name} {count}" for name, count in said.most_common()))
+    tenth = float(np.quantile([inside for inside, _, _ in told], 0.1))
     right = said["refused"] + said["yes"]
     for name, count in (
-        ("refused with the document in", sum(inside)),
+        ("refused with the document in", sum(inside < THRESHOLD for inside, _, _ in told)),
         ("refused with it out", said["refused"]),
         ("refused or answered rightly", right),
         ("refused, or answered rightly or partly", right + said["partly"]),
+        ("refused with it out, 10 % with it in", sum(outside < tenth for _, outside, _ in told)),
+        ("the same, or answered rightly", sum(outside < tenth or fate == "yes" for _, outside, fate in told)),
+        ("the same, or rightly or partly", sum(out < tenth or fate in {"yes", "partly"} for _, out, fate in told)),
     ):
-        low, high = interval(count, len(fates))
-        print(f"  {name:40} {count / len(fates):6.1%} ({low:.1%} to {high:.1%})", flush=True)
+        low, high = interval(count, len(told))
+        print(f"  {name:40} {count / len(told):6.1%} ({low:.1%} to {high:.1%})", flush=True)

@@ -141,12 +141,13 @@ def _fit(gathered: list[Row]) -> None:
         ]
         if told:
             signs_of, known = np.array([values for values, _ in told]), np.array([float(known) for _, known in told])
-            weights, constant = _regression(signs_of, known)
+            weights, constant = regression(signs_of, known)
             shown = " ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
             print(f"{len(told)} rows: {shown} constant {constant:.2f}")
 
 
-def _regression(signs_of: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
+def regression(signs_of: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the weights and the constant of a logistic regression."""
     mean, spread = signs_of.mean(0), signs_of.std(0) + 1e-9
     table = np.c_[(signs_of - mean) / spread, np.ones(len(known))]
     ridge = np.diag([*[RIDGE] * len(mean), 0.0])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.answering import Index, ask
 from workers.adapters.bm25 import document_vector
-from workers.query.relevance import Passage, Signs, Weights, ahead, nearness
+from workers.query.relevance import Passage, Signs, Weights, ahead, means_the_same, nearness
 from workers.query.words import Terms
 
 LIKELY = {
@@ -141,6 +141,27 @@ def test_a_sentence_says_what_its_heading_promises(heading, answered):
 
     assert answer["refused"] is not answered
     assert (".upwellignore" in answer["answer"]) is answered
+
+
+@pytest.mark.parametrize(
+    ("other", "close", "same"),
+    [
+        ("Der Aufzug ist bis Freitag gesperrt.", 0.45, False),
+        ("Der Aufzug ist bis Freitag gesperrt.", 0.6, True),
+        ("电梯停用到星期五。", 0.45, True),
+        ("المصعد متوقف حتى يوم الجمعة.", 0.45, True),
+        ("المصعد متوقف حتى يوم الجمعة.", 0.35, False),
+    ],
+)
+def test_a_translation_into_another_script_may_be_farther_away(other, close, same):
+    class Plane:
+        def passages(self, texts):
+            return [np.array([1.0, 0.0]), np.array([close, math.sqrt(1 - close**2)])]
+
+        def landmarks(self, texts):
+            return [np.array([0.0, 1.0])]
+
+    assert means_the_same("The lift is out of service until Friday.", other, Plane()) is same
 
 
 def test_a_question_whose_words_many_documents_share_is_refused():

@@ -21,6 +21,8 @@ index, and without it.  How they were fitted, and what they reach on documents t
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,8 +41,9 @@ UNRELATED = (
 )
 """Sentences that answer nothing; the nearest of them to a question marks how near chance brings a text."""
 
-SAME = 0.55
-"""Closeness from which two texts are taken to mean the same."""
+SAME, SAME_ACROSS = 0.55, 0.4
+"""Closeness from which two texts are taken to mean the same, in one script and in two: translations into another script
+are farther away, and so are sentences that mean something else (ADR 0026)."""
 
 RIVALS = 3
 """Documents that the best one is compared with."""
@@ -204,7 +207,14 @@ def means_the_same(one: str, other: str, embedder: Embedder) -> bool:
         EmbedderUnavailable, EmbedderMisconfigured, InputRefused
     """
     first, second = embedder.passages([one, other])
-    return closeness(first, second, embedder.landmarks(UNRELATED)) >= SAME
+    least = SAME if _script(one) == _script(other) else SAME_ACROSS
+    return closeness(first, second, embedder.landmarks(UNRELATED)) >= least
+
+
+def _script(text: str) -> str:
+    """Return the script of most letters, as Unicode names it (LATIN, ARABIC, CJK)."""
+    scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha())
+    return scripts.most_common(1)[0][0] if scripts else ""
 
 
 def _logistic(*weighed: tuple[float, float]) -> float:
