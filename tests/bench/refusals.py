@@ -5,6 +5,7 @@
 COLLECTION is covidqa or xquad:LANGUAGE of ../shared/data/retrieval.  Questions go through search and
 the signs as in the query worker, over an index in memory, once with their document in it and once without, in three
 ways: it alone is left out; half of all documents are, one half or the other; 70 % are, the same for many questions.
+A fourth way, `only`: nothing but its document is there, or nothing but the next one (in XQuAD, of the same article).
 What is left out is gone from rarity and sample too.
 `--from` and `--to` bound the documents asked about, in the order of the file.  `--fit` prints weights for all that was
 asked (logistic regression, ridge of 3 on standardized signs).  `--vectors` keeps vectors in a file for the next run.
@@ -31,6 +32,7 @@ from workers.query.signs import signs
 from workers.query.words import Terms
 
 LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "ar": "arabic"}
+WAYS = ("alone", "half", "most", "only")
 RIDGE = 3.0
 ROUNDS = 40
 
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--to", dest="last", type=int)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--left-out", nargs="+", choices=("alone", "half", "most"), default=["alone", "half", "most"])
+    parser.add_argument("--left-out", nargs="+", choices=WAYS, default=WAYS[:3])
     parser.add_argument("--mode", choices=("hybrid", "lexical"), default="hybrid")
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--fit", action="store_true")
@@ -90,6 +92,7 @@ def ways(names: list[str]) -> dict[str, tuple[Left, Left]]:
     one = some(7, 0.5)
     halves = (one, frozenset(names) - one)
     most = [some(seed, 0.7) for seed in range(6)]
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
     return {
         "alone": (lambda _: frozenset(), lambda question: question.gold),
         "half": (
@@ -99,6 +102,10 @@ def ways(names: list[str]) -> dict[str, tuple[Left, Left]]:
         "most": (
             lambda question: next((each for each in most if not question.gold & each), frozenset[str]()),
             lambda question: next((each for each in most if question.gold <= each), question.gold),
+        ),
+        "only": (
+            lambda question: frozenset(names) - question.gold,
+            lambda question: frozenset(names) - {following[min(question.gold)]},
         ),
     }
 

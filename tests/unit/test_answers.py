@@ -121,6 +121,15 @@ def test_without_a_model_two_documents_that_differ_are_both_quoted():
     assert answer["conflicts"][0]["citations"] == [1, 2]
 
 
+def test_documents_that_differ_are_both_quoted_whatever_their_headings_have_of_the_question():
+    index = Index("The boiler code is 4711.", "The boiler code is 4712.", "The hedge is cut in June.")
+    index.chunks[0].metadata["heading"] = "Heating > Code of the new boiler"
+
+    answer = ask(index, query="What is the code of the new boiler?")
+
+    assert answer["conflicts"][0]["citations"] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("question", "one", "other", "differ"),
     [

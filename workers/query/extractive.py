@@ -161,10 +161,15 @@ def _chosen(compared: list[Statement], weights: Weights) -> list[Statement]:
 
 def _sides(question: str, compared: Sequence[Statement], weights: Weights) -> list[Statement]:
     """Return statements of other documents that answer as well and contradict the best one."""
+
+    def said(one: Statement) -> float:
+        """Without the heading: what two sentences say differs, whatever each stands under."""
+        return weights.coverage(document_vector(one.quote).indices)
+
     best, sides = compared[0], list[Statement]()
     for one in compared[1:]:
         seen = {each.hit.found.doc_id for each in (best, *sides)}
-        as_good = weights.coverage(one.tokens) >= weights.coverage(best.tokens) - 1e-6
+        as_good = said(one) >= said(best) - 1e-6
         if as_good and one.hit.found.doc_id not in seen and contradict(question, best.text, one.text):
             sides.append(one)
     return sides[: MOST_SENTENCES - 1]
