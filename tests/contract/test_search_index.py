@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -12,11 +14,12 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
+from tests.conftest import HOST
 from workers.adapters import bm25
 from workers.adapters.qdrant import QdrantIndex, create_collection
 from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract.settings import IndexSettings
-from workers.errors import IndexMisconfigured
+from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.indexing.ports import Point
 from workers.query import search as searching
 from workers.query.filters import AnyOf, Not, matches, read_filter
@@ -290,3 +293,52 @@ def test_chunks_in_a_row_come_as_one_hit_with_what_stands_around_them(client, co
     shown = [hit.as_json() for hit in result.hits]
     assert [hit["content"] for hit in shown] == ["2 boiler\n\n3 boiler", "stale boiler"]
     assert [other["content"] for other in shown[0]["neighbours"]] == ["1 roof", "4 roof"]
+
+
+@contextmanager
+def frozen():
+    with socket.create_server((HOST, 0)) as server:  # takes connections and says nothing, as a process that is stopped
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def away():
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    yield port
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (frozen, "did not answer within 1 s (UPWELL_QUERY_TIMEOUT). It is overloaded or hangs: see its log"),
+        (away, "cannot be reached. Is it running, and is the address right?"),
+    ],
+)
+def test_no_answer_says_what_is_wrong_and_what_to_do_and_names_no_exception(server, reason):
+    with server() as port:
+        adapter = QdrantSearch(IndexSettings(qdrant_url=f"http://{HOST}:{port}"), timeout=1)
+
+        with pytest.raises(IndexUnavailable) as caught:
+            adapter.find(bm25.search_vector("word"), None, limit=5)
+        adapter.close()
+
+    assert reason in str(caught.value)
+    assert "Exception" not in str(caught.value)
+
+
+def test_an_answer_that_is_not_qdrants_is_told_as_such(httpserver):
+    httpserver.expect_request("/collections/upwell/points/query/batch").respond_with_data("<html>Welcome!</html>")
+    adapter = QdrantSearch(IndexSettings(qdrant_url=httpserver.url_for("").rstrip("/")), timeout=5)
+
+    with pytest.raises(IndexUnavailable, match="not Qdrant's"):
+        adapter.find(bm25.search_vector("word"), None, limit=5)
+    adapter.close()
+
+
+def test_of_equally_good_points_at_the_limit_the_same_ones_are_found_every_time(client, collection, search):
+    put(client, collection, [{"content": "word"} for _ in range(25)])
+
+    found = [one.id for one in search.find(bm25.search_vector("word"), None, limit=10)]
+
+    assert found == sorted(point_id(number) for number in range(25))[:10]

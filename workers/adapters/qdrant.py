@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 import httpx
 import numpy as np
-from pydantic_core import to_json
 
 from workers.adapters import bm25
 from workers.adapters.qdrant_fields import FieldIndexes
 from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
+from workers.adapters.qdrant_wire import ask, unanswered
 from workers.adapters.trust import trusted
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexGone, IndexMisconfigured, IndexUnavailable
@@ -99,7 +99,7 @@ def translated(url: str) -> Iterator[None]:
             ) from exc
         raise IndexMisconfigured(f"{hint} refuses the request with {status}.") from exc
     except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
-        raise IndexUnavailable(f"No answer from {hint}: {type(exc).__name__}.") from exc
+        raise IndexUnavailable(unanswered(exc, hint, "UPWELL_QDRANT_TIMEOUT")) from exc
 
 
 class QdrantIndex:
@@ -274,24 +274,8 @@ class QdrantIndex:
                 self._completed(done["status"])
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
-        """Ask over the client's HTTP, past its models: to build and check them costs more than all that they say.
-
-        Only for what each document costs; everything else goes through the client.
-        """
         with translated(self._url):
-            try:
-                answer = self._client.http.client.request(
-                    type_=dict,
-                    method="POST",
-                    url="/collections/{collection_name}" + path,
-                    path_params={"collection_name": self._collection},
-                    params={"wait": "true"} if path == "/points/batch" else {},
-                    content=to_json(body),
-                    headers={"Content-Type": "application/json"},
-                )
-                return answer["result"]
-            except (ValueError, KeyError) as exc:
-                raise ResponseHandlingException(exc) from exc
+            return ask(self._client, self._collection, path, body, wait=path == "/points/batch")
 
     def _present(self, ids: Sequence[str]) -> set[str]:
         with translated(self._url):

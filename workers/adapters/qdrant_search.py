@@ -17,6 +17,7 @@ from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
 from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
+from workers.adapters.qdrant_wire import ask, unanswered
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
@@ -48,6 +49,8 @@ TYPES_UNKNOWN_S = 2.0
 LANGUAGES_S = 60.0
 MOST_LANGUAGES = 3
 
+_EMBEDDED = {"key": "embedded", "match": {"value": True}}
+
 
 class QdrantSearch:
     """One collection (by its alias), as the query worker reads it.  Threads may share it."""
@@ -55,6 +58,7 @@ class QdrantSearch:
     def __init__(self, settings: IndexSettings, *, timeout: float) -> None:
         self._url = settings.qdrant_url
         self._collection = settings.collection
+        self._timeout = timeout
         self._vectors_seen_at: float | None = None
         self._types: tuple[float, Mapping[str, str]] | None = None
         self._languages: tuple[float, tuple[str, ...]] | None = None
@@ -76,22 +80,21 @@ class QdrantSearch:
         if meaning is not None:
             lists["dense"] = meaning.tolist()
         if words is not None and words.indices:
-            lists["bm25"] = m.SparseVector(indices=words.indices, values=words.values)
+            lists["bm25"] = {"indices": words.indices, "values": words.values}
         if not lists:
             return []
-        condition = self._condition(filters)
-        wanted = limit + SPARE
-        deep = max(PREFETCH, wanted)
-        fused = len(lists) == 2
-        requests = [_fused(lists, condition, wanted, deep, unrelated) if fused else _single(lists, condition, wanted)]
-        requests[0].with_vector = vectors
-        if explain:
-            requests += [_ids_of(name, query, condition, deep) for name, query in lists.items()]
+        condition = _as_json(self._condition(filters))
+        deep = max(PREFETCH, limit + SPARE)
+        best = _fused(lists, condition, deep, unrelated) if len(lists) == 2 else _single(lists, condition)
+        best |= {"with_payload": True, "with_vector": vectors}
+        others = [_ids_of(name, query, condition, deep) for name, query in lists.items()] if explain else []
         with self._translated(dense=meaning is not None, filtered=filters != EVERYTHING):
-            answers = self._ask(requests)
-        places = dict(zip(lists, answers[1:], strict=False))
-        best = sorted(answers[0].points, key=lambda point: (-point.score, str(point.id)))[:limit]
-        return [_found(point, places) for point in best]
+            points, *listed = self._ask([best | {"limit": limit + 1}, *others])
+            if _tied(points, limit):
+                points, *listed = self._ask([best | {"limit": limit + SPARE}, *others])
+        places = dict(zip(lists, listed, strict=False))
+        ranked = sorted(points, key=lambda point: (-point["score"], str(point["id"])))[:limit]
+        return [_found(point, places) for point in ranked]
 
     def facts(
         self, words: SparseVector, *, limit: int, filters: Condition = EVERYTHING, fields: Sequence[str] = ()
@@ -101,32 +104,36 @@ class QdrantSearch:
             return []
         condition = self._condition(filters)
         with self._translated(filtered=filters != EVERYTHING):
-            answer = self._client.query_points(
-                self._collection,
-                query=m.SparseVector(indices=words.indices, values=words.values),
-                using=SPARSE,
-                query_filter=condition,
-                limit=limit,
-                with_payload=["doc_id", *map(payload_key, fields)],
+            [points] = self._ask(
+                [
+                    {
+                        "query": {"indices": words.indices, "values": words.values},
+                        "using": SPARSE,
+                        "filter": _as_json(condition),
+                        "limit": limit,
+                        "with_payload": ["doc_id", *map(payload_key, fields)],
+                    }
+                ]
             )
-        return [_point(point) for point in answer.points]
+        return [_point(point) for point in points]
 
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """One request for all: the chunks of the same document and version that stand up to ``reach`` places away."""
         requests = [
-            m.QueryRequest(
-                filter=m.Filter(
-                    must=[
-                        m.FieldCondition(key="doc_id", match=m.MatchValue(value=one.doc_id)),
-                        m.FieldCondition(
-                            key="chunk_index", range=m.Range(gte=one.chunk_index - reach, lte=one.chunk_index + reach)
-                        ),
-                        m.FieldCondition(key="tenant", match=m.MatchValue(value=TENANT)),
-                    ],
-                ),
-                limit=2 * reach + 8,  # an edit under way may have left some of an older version
-                with_payload=True,
-            )
+            {
+                "filter": {
+                    "must": [
+                        {"key": "doc_id", "match": {"value": one.doc_id}},
+                        {
+                            "key": "chunk_index",
+                            "range": {"gte": one.chunk_index - reach, "lte": one.chunk_index + reach},
+                        },
+                        {"key": "tenant", "match": {"value": TENANT}},
+                    ]
+                },
+                "limit": 2 * reach + 8,  # an edit under way may have left some of an older version
+                "with_payload": True,
+            }
             for one in found
         ]
         if not requests:
@@ -135,19 +142,17 @@ class QdrantSearch:
             answers = self._ask(requests)
         return {
             one.id: sorted(
-                (other for other in map(_point, answer.points) if _beside(other, one)),
+                (other for other in map(_point, points) if _beside(other, one)),
                 key=lambda each: each.chunk_index,
             )
-            for one, answer in zip(found, answers, strict=True)
+            for one, points in zip(found, answers, strict=True)
         }
 
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order, at most ``limit``."""
         condition = self._condition(AnyOf("doc_id", (document,)))
         with self._translated():
-            records, _ = self._client.scroll(
-                self._collection, scroll_filter=condition, limit=limit, with_payload=True, with_vectors=False
-            )
+            records = self._scrolled(_as_json(condition), limit, with_payload=True)
         return sorted((_point(record) for record in records), key=lambda each: each.chunk_index)
 
     def languages(self) -> tuple[str, ...]:
@@ -165,19 +170,17 @@ class QdrantSearch:
         if not tokens:
             return {}
         requests = [
-            m.QueryRequest(
-                query=m.SparseVector(indices=[token], values=[1.0]), using=SPARSE, limit=1, with_vector=[SPARSE]
-            )
+            {"query": {"indices": [token], "values": [1.0]}, "using": SPARSE, "limit": 1, "with_vector": [SPARSE]}
             for token in tokens
         ]
         with self._translated():
             answers = self._ask(requests)
         found: dict[int, float] = {}
-        for token, answer in zip(tokens, answers, strict=True):
-            for point in answer.points:
-                vector = point.vector.get(SPARSE) if isinstance(point.vector, dict) else None
-                if isinstance(vector, m.SparseVector) and token in vector.indices:
-                    found[token] = point.score / vector.values[vector.indices.index(token)]
+        for token, points in zip(tokens, answers, strict=True):
+            for point in points:
+                vector = (point.get("vector") or {}).get(SPARSE)
+                if vector and token in vector["indices"]:
+                    found[token] = point["score"] / vector["values"][vector["indices"].index(token)]
         return found
 
     def background(self) -> Background:
@@ -187,18 +190,10 @@ class QdrantSearch:
         """
         now = time.monotonic()
         if self._background is None or now - self._background[0] > BACKGROUND_S:
-            embedded = m.FieldCondition(key="embedded", match=m.MatchValue(value=True))
             with self._translated():
                 points = self._client.get_collection(self._collection).points_count or 0
-                records, _ = self._client.scroll(
-                    self._collection,
-                    scroll_filter=m.Filter(
-                        must=[m.FieldCondition(key="tenant", match=m.MatchValue(value=TENANT)), embedded]
-                    ),
-                    limit=SAMPLE,
-                    with_payload=False,
-                    with_vectors=True,
-                )
+                ours = {"must": [{"key": "tenant", "match": {"value": TENANT}}, _EMBEDDED]}
+                records = self._scrolled(ours, SAMPLE, with_vector=True)
             rows = [vector for record in records if (vector := _point(record).vector) is not None]
             sample = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
             lengths = np.linalg.norm(sample, axis=1, keepdims=True)
@@ -216,24 +211,22 @@ class QdrantSearch:
         """A yes holds for a minute; a no is asked again each time, because the first vectors are on their way."""
         now = time.monotonic()
         if self._vectors_seen_at is None or now - self._vectors_seen_at > VECTORS_SEEN_S:
-            embedded = m.Filter(must=[m.FieldCondition(key="embedded", match=m.MatchValue(value=True))])
             with self._translated():
-                records, _ = self._client.scroll(
-                    self._collection, scroll_filter=embedded, limit=1, with_payload=False, with_vectors=False
-                )
+                records = self._scrolled({"must": [_EMBEDDED]}, 1)
             self._vectors_seen_at = now if records else None
         return self._vectors_seen_at is not None
 
-    def _ask(self, requests: list[m.QueryRequest]) -> list[m.QueryResponse]:
-        """Ask all in one request.
+    def _ask(self, requests: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Ask all in one request; returns the points of each."""
+        answers = ask(self._client, self._collection, "/points/query/batch", {"searches": requests})
+        return [answer["points"] for answer in answers]
 
-        One level below `QdrantClient.query_batch_points`, which copies every number of every vector first, in case that
-        there is a text to be embedded among them.
-        """
-        answer = self._client.http.search_api.query_batch_points(
-            self._collection, query_request_batch=m.QueryRequestBatch(searches=requests)
-        )
-        return answer.result or []
+    def _scrolled(
+        self, condition: Mapping[str, Any], limit: int, *, with_payload: bool = False, with_vector: bool = False
+    ) -> list[dict[str, Any]]:
+        page = {"filter": condition, "limit": limit, "with_payload": with_payload, "with_vector": with_vector}
+        points: list[dict[str, Any]] = ask(self._client, self._collection, "/points/scroll", page)["points"]
+        return points
 
     def _condition(self, filters: Condition) -> m.Filter:
         if filters == EVERYTHING:
@@ -291,75 +284,75 @@ class QdrantSearch:
                 ) from None
             raise IndexMisconfigured(f"{told} refuses the search with {status}.") from None
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
-            reason = type(exc.__cause__ or exc).__name__
-            raise IndexUnavailable(f"No answer from {told}: {reason}. Is it running?") from None
+            raise IndexUnavailable(unanswered(exc, told, f"{self._timeout:g} s (UPWELL_QUERY_TIMEOUT)")) from None
 
 
 def _fused(
-    lists: Mapping[str, Any], condition: m.Filter, limit: int, deep: int, unrelated: float | None
-) -> m.QueryRequest:
-    return m.QueryRequest(
-        prefetch=[
+    lists: Mapping[str, Any], condition: Mapping[str, Any], deep: int, unrelated: float | None
+) -> dict[str, Any]:
+    return {
+        "prefetch": [
             # The filter belongs into each list: applied after the fusion it would leave less than was asked for.
-            m.Prefetch(query=query, using=_using(name), filter=condition, limit=deep)
+            {"query": query, "using": _using(name), "filter": condition, "limit": deep}
             for name, query in lists.items()
         ],
-        query=_sum(unrelated, sum(lists["bm25"].values))
-        if unrelated is not None
-        else m.FusionQuery(fusion=m.Fusion.DBSF),
-        limit=limit,
-        with_payload=True,
-    )
+        "query": {"fusion": "dbsf"} if unrelated is None else _sum(unrelated, sum(lists["bm25"]["values"])),
+    }
 
 
-def _sum(unrelated: float, words_asked: float) -> m.FormulaQuery:
+def _sum(unrelated: float, words_asked: float) -> dict[str, Any]:
     """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
 
     dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
     is not in that list has that.  BM25: x^1.5 / (x^1.5 + h^1.5), where h grows with the query.  Constants in ADR 0025.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
-    dense = m.MultExpression(mult=[weight, m.SumExpression(sum=["$score[0]", -unrelated])])
-    raised = m.PowExpression(pow=m.PowParams(base="$score[1]", exponent=BM25_POWER))
-    room = m.SumExpression(sum=[raised, max(BM25_LEAST, BM25_WORD * words_asked) ** BM25_POWER])
-    words = m.DivExpression(div=m.DivParams(left=raised, right=room))
-    return m.FormulaQuery(
-        formula=m.SumExpression(sum=[dense, words]), defaults={"$score[0]": unrelated, "$score[1]": 0.0}
-    )
+    dense = {"mult": [weight, {"sum": ["$score[0]", -unrelated]}]}
+    raised = {"pow": {"base": "$score[1]", "exponent": BM25_POWER}}
+    room = {"sum": [raised, max(BM25_LEAST, BM25_WORD * words_asked) ** BM25_POWER]}
+    words = {"div": {"left": raised, "right": room}}
+    return {"formula": {"sum": [dense, words]}, "defaults": {"$score[0]": unrelated, "$score[1]": 0.0}}
 
 
-def _single(lists: Mapping[str, Any], condition: m.Filter, limit: int) -> m.QueryRequest:
+def _single(lists: Mapping[str, Any], condition: Mapping[str, Any]) -> dict[str, Any]:
     ((name, query),) = lists.items()
-    return m.QueryRequest(query=query, using=_using(name), filter=condition, limit=limit, with_payload=True)
+    return {"query": query, "using": _using(name), "filter": condition}
 
 
-def _ids_of(name: str, query: Any, condition: m.Filter, limit: int) -> m.QueryRequest:
-    return m.QueryRequest(query=query, using=_using(name), filter=condition, limit=limit, with_payload=False)
+def _ids_of(name: str, query: Any, condition: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    return {"query": query, "using": _using(name), "filter": condition, "limit": limit, "with_payload": False}
 
 
 def _using(name: str) -> str | None:
     return SPARSE if name == "bm25" else None  # the dense vector is the unnamed one
 
 
-def _found(point: m.ScoredPoint, lists: Mapping[str, m.QueryResponse]) -> Found:
-    if not lists:
-        return _point(point)
+def _tied(points: Sequence[Mapping[str, Any]], limit: int) -> bool:
+    """Tell whether the last that is wanted and the first that is not are equally good."""
+    return len(points) > limit and bool(points[limit - 1]["score"] == points[limit]["score"])
+
+
+def _as_json(condition: m.Filter) -> dict[str, Any]:
+    return condition.model_dump(mode="json", exclude_none=True)
+
+
+def _found(point: Mapping[str, Any], lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> Found:
     places = {
-        name: Place(rank, other.score)
-        for name, answer in lists.items()
-        for rank, other in enumerate(answer.points, 1)
-        if other.id == point.id
+        name: Place(rank, other["score"])
+        for name, points in lists.items()
+        for rank, other in enumerate(points, 1)
+        if other["id"] == point["id"]
     }
-    return replace(_point(point), lists=places)
+    return replace(_point(point), lists=places) if places else _point(point)
 
 
-def _point(point: m.ScoredPoint | m.Record) -> Found:
-    vector = point.vector
+def _point(point: Mapping[str, Any]) -> Found:
+    vector = point.get("vector")
     dense = vector.get("") if isinstance(vector, dict) else vector
     return Found(
-        str(point.id),
-        point.score if isinstance(point, m.ScoredPoint) else 0.0,
-        point.payload or {},
+        str(point["id"]),
+        point.get("score", 0.0),
+        point.get("payload") or {},
         vector=np.asarray(dense, dtype=np.float32) if isinstance(dense, list) else None,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from workers.adapters.bm25 import plain_words
 from workers.query.dates import period
 from workers.query.filters import payload_path
 from workers.query.requests import Recency
@@ -20,7 +21,6 @@ from workers.query.values import Found
 NEARLY = 0.95
 """Share of common words (Jaccard) from which two texts say the same, provided that their figures are the same."""
 
-_WORD = re.compile(r"[^\W_]+")
 _FIGURE = re.compile(r"\d")
 
 DOCUMENT_SHARE = 0.5
@@ -167,7 +167,7 @@ class _Text:
     @classmethod
     def of(cls, content: str) -> _Text:
         folded = content.casefold()
-        bag = frozenset(_WORD.findall(folded))
+        bag = frozenset(plain_words(folded))
         odd = [word for word in bag if not word.isalpha()]  # most words are not, and asking them so costs little
         return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, odd)))
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from workers.adapters.bm25 import (
     LONGEST_WORD,
-    PLAIN_WORD,
     is_plain,
     languages_of,
+    plain_words,
     search_vector,
     spaced_words,
     unspaced_runs,
@@ -31,7 +31,8 @@ class Terms:
         # A stop word of the query's language is still a word in English: it counts only if search asks for it.
         asked = [(query[start:end], self.ids.intersection(self._ids(query[start:end]))) for start, end in words(query)]
         self._words = [(word, ids) for word, ids in asked if ids]
-        self._asked = _Asked(self.ids, self._languages)
+        self._seen: set[str] = set()  # words of texts, and those of them that are asked for
+        self._sought: set[str] = set()
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
     @property
@@ -45,10 +46,11 @@ class Terms:
         if not self.ids:
             return []
         if is_plain(text):  # a text has few different words, and fewer that are asked for
-            asked = [word for word in set(PLAIN_WORD.findall(text)) if self._asked[word]]
-            spans = sorted(span for word in asked for span in _places(text, word))
+            spans = sorted(span for word in self._asked_of(set(plain_words(text))) for span in _places(text, word))
         else:
-            spans = [match.span() for match in spaced_words(text) if self._asked[match.group()]]
+            found = list(spaced_words(text))
+            asked = self._asked_of({match.group() for match in found})
+            spans = [match.span() for match in found if match.group() in asked]
         return sorted([*spans, *self._unspaced(text)]) if self._pairs else spans
 
     def matched(self, text: str) -> list[str]:
@@ -83,6 +85,14 @@ class Terms:
         matched = set(self.matched(text))
         return list(dict.fromkeys(word for word, _ in self._words if word not in matched))
 
+    def _asked_of(self, words: set[str]) -> set[str]:
+        """Return those of ``words`` that the query asks for; ten hits have mostly the same ones."""
+        new = words - self._seen
+        self._seen |= new
+        strange, languages = self.ids.isdisjoint, self._languages
+        self._sought |= {word for word in new if len(word) <= LONGEST_WORD and not strange(word_ids(word, languages))}
+        return words & self._sought
+
     def _ids(self, word: str) -> tuple[int, ...]:
         return word_ids(word[:LONGEST_WORD], self._languages)
 
@@ -91,20 +101,6 @@ class Terms:
         for offset, run in unspaced_runs(text) if self._pairs else ():
             hits = (i for i, pair in enumerate(_pairs(run)) if pair in self._pairs)
             yield from ((offset + start, offset + end) for start, end in _merged(hits, min(2, len(run))))
-
-
-class _Asked(dict[str, bool]):
-    """Remembers of each word whether a query looks for it: ten hits have the same few hundred words."""
-
-    def __init__(self, ids: frozenset[int], languages: tuple[str, ...]) -> None:
-        super().__init__()
-        self._ids = ids
-        self._languages = languages
-
-    def __missing__(self, word: str) -> bool:
-        found = len(word) <= LONGEST_WORD and not self._ids.isdisjoint(word_ids(word, self._languages))
-        self[word] = found
-        return found
 
 
 def words(text: str) -> Iterator[Span]:
