@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from ops import metrics
 from ops.api.dify import router as dify_router
 from ops.api.documents import router as documents_router
+from ops.api.doors import LoopbackOnly, SafeAnswers
 from ops.api.embeddings import EmbeddingProxy
 from ops.api.errors import ApiError
 from ops.api.feedback import router as feedback_router
@@ -32,23 +33,13 @@ from ops.api.querylog import QueryLog
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
 from ops.api.verify import router as verify_router
-from ops.loopback import comes_from_loopback, is_loopback, names_loopback
+from ops.loopback import is_loopback
 from producers.uploads import UploadStore
 from workers.contract.broker import Hints, make_celery
 
 log = structlog.get_logger()
 
 CONSOLE = Path(__file__).parents[1] / "console"
-MOST_JSON = 1 << 20
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
-        " frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None = None) -> FastAPI:
@@ -88,8 +79,8 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     app.state.uploads = UploadStore(engine, app.state.hints, settings.data_dir, settings.upload_max_bytes)
     _add_errors(app)
     if settings.api_key is None and not settings.api_open and is_loopback(settings.api_host):
-        _keep_web_pages_out(app)
-    _add_headers(app)
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(SafeAnswers)
     allowed = [Depends(_check_key)]
     app.include_router(query_router, prefix="/v1", dependencies=allowed)
     app.include_router(documents_router, prefix="/v1", dependencies=allowed)
@@ -173,44 +164,3 @@ def _add_errors(app: FastAPI) -> None:
         mark = uuid4().hex[:12]
         log.exception("api.bug", request=mark, path=request.url.path, error=type(exc).__name__)
         return told(500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details.")
-
-
-def _keep_web_pages_out(app: FastAPI) -> None:
-    """Without a key, loopback is the only lock, and a browser on this machine is inside of it: see `ops.loopback`.
-
-    The Origin is looked at as well, because a form of any page may be sent here, an upload among them.
-    """
-
-    def refused(status: int, code: str, message: str) -> JSONResponse:
-        following = "Ask http://127.0.0.1, or set UPWELL_API_KEY (or UPWELL_API_OPEN=true, behind a proxy that checks)."
-        return JSONResponse({"error": {"code": code, "message": message, "next": following}}, status_code=status)
-
-    @app.middleware("http")
-    async def door(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not names_loopback(request.headers.get("host", "")):
-            return refused(421, "foreign_host", "Without a key, this answers only to the names of its own machine.")
-        origin = request.headers.get("origin")
-        if origin is not None and not comes_from_loopback(origin):
-            return refused(403, "foreign_origin", "Without a key, no web page of another machine may ask this.")
-        return await call(request)
-
-
-def _add_headers(app: FastAPI) -> None:
-    @app.middleware("http")
-    async def headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "")
-        if not request.url.path.startswith("/v1/documents") and length.isdigit() and int(length) > MOST_JSON:
-            return JSONResponse(
-                {
-                    "error": {
-                        "code": "too_large",
-                        "message": f"A request may have {MOST_JSON:,} bytes.",
-                        "next": "Send less.",
-                    }
-                },
-                status_code=413,
-            )
-        answer = await call(request)
-        for name, value in HEADERS.items():
-            answer.headers.setdefault(name, value)
-        return answer
