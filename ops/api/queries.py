@@ -23,6 +23,7 @@ from ops.api.results import NotListening, Results
 from workers.contract.broker import make_celery, stamp
 from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
+SLOW = (TASK_ANSWER, TASK_QUESTION)
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
 
@@ -174,7 +175,7 @@ class Queries:
                 task,
                 args=args,
                 task_id=task_id,
-                queue=Queue.QUERY.value,
+                queue=(Queue.ANSWER if task in SLOW else Queue.QUERY).value,
                 expires=self._timeout,
                 ignore_result=not keep_result,
                 headers=stamp(),

@@ -73,7 +73,8 @@ def make_celery(
         accept_content=["json"],
         task_serializer="json",
         result_serializer="json",
-        task_queues=[KombuQueue(queue.value) for queue in Queue],
+        # Who asks waits only some seconds, so a search that is lost with its worker is not done again later.
+        task_queues=[KombuQueue(queue.value, no_ack=queue in (Queue.QUERY, Queue.ANSWER)) for queue in Queue],
         task_default_queue=Queue.BULK.value,
         task_create_missing_queues=False,
         task_acks_late=True,

@@ -32,6 +32,7 @@ class Queue(StrEnum):
     BULK = "bulk"
     EMBED = "embed"
     QUERY = "query"
+    ANSWER = "answer"  # whatever waits for a model that writes: searches must not wait behind it
 
 
 class MessageRejected(ValueError):

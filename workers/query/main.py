@@ -37,10 +37,13 @@ def _serve(settings: QueryWorkerSettings) -> None:
     import redis
 
     from workers.contract.broker import make_celery
+    from workers.query.room import Room, keep_room
     from workers.query.tasks import register
 
     url = settings.broker_url.get_secret_value()
     app = make_celery(url, settings.key_prefix, "worker")
+    room = Room({Queue.QUERY: settings.query_concurrency, Queue.ANSWER: settings.answer_concurrency})
+    keep_room(app, url, room)
     answering, index = build(settings)
     broker = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
     register(app, answering, broker, settings.key_prefix)
@@ -50,8 +53,7 @@ def _serve(settings: QueryWorkerSettings) -> None:
     app.worker_main(
         [
             "worker",
-            "--pool=threads",
-            f"--concurrency={settings.query_concurrency}",
+            f"--concurrency={room.threads}",
             f"--queues={Queue.QUERY}",
             f"--hostname=query@{socket.gethostname()}-{os.getpid()}",
             "--without-gossip",

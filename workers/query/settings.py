@@ -69,7 +69,10 @@ class QueryWorkerSettings(
 ):
     """Everything a query worker can be told."""
 
-    query_concurrency: int = Field(8, ge=1, le=256, description="Queries that one query worker works on at a time.")
+    query_concurrency: int = Field(8, ge=1, le=256, description="Searches that one query worker works on at a time.")
+    answer_concurrency: int = Field(
+        8, ge=1, le=256, description="Answers that one query worker works on at a time, beside its searches."
+    )
     query_timeout: float = Field(10.0, gt=0, description="Seconds to wait for Qdrant while searching.")
     query_embedding_timeout: float = Field(
         5.0, gt=0, description="Seconds to wait for a query's vector; after that the search is lexical only."

@@ -8,9 +8,12 @@ from typing import Any
 
 import redis
 import structlog
-from celery import Celery
+from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.utils.time import maybe_iso8601
 
-from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH
+from workers.contract.broker import stamp
+from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 from workers.errors import WorkerError
 from workers.query.answer import Answering, Cancelled
 from workers.query.requests import (
@@ -69,12 +72,14 @@ def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix:
     def run_explain(request: Any) -> dict[str, Any]:
         return _answered(lambda: answering.explain(read(ExplainRequest, request)))
 
-    @app.task(name=TASK_QUESTION, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
-    def run_question(request: Any) -> dict[str, Any]:
+    @app.task(name=TASK_QUESTION, bind=True, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_question(task: Task, request: Any) -> dict[str, Any]:
+        _among_answers(app, task)
         return _answered(lambda: answering.question(read(QuestionRequest, request)))
 
-    @app.task(name=TASK_ANSWER, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
-    def run_answer(request: Any, stream: Any = None) -> dict[str, Any]:
+    @app.task(name=TASK_ANSWER, bind=True, ignore_result=False, acks_late=False)  # type: ignore[untyped-decorator]
+    def run_answer(task: Task, request: Any, stream: Any = None) -> dict[str, Any]:
+        _among_answers(app, task)
         if stream is None:
             return _answered(lambda: answering.answer(read(AnswerRequest, request)))
         if not isinstance(stream, str) or not stream.startswith(key_prefix) or len(stream) > LONGEST_KEY:
@@ -88,6 +93,28 @@ def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix:
         else:
             out.emit("done", result)
         return {"streamed": True}
+
+
+def _among_answers(app: Celery, task: Task) -> None:
+    """Send a task on that came by the searches' queue, where others may send it.
+
+    Raises:
+        Ignore: it was sent on; its result comes from there.
+    """
+    asked = task.request
+    if (asked.delivery_info or {}).get("routing_key") != Queue.QUERY:
+        return
+    app.send_task(
+        task.name,
+        args=asked.args,
+        kwargs=asked.kwargs,
+        task_id=asked.id,
+        queue=Queue.ANSWER.value,
+        expires=maybe_iso8601(asked.expires),
+        ignore_result=asked.ignore_result,
+        headers=stamp(),
+    )
+    raise Ignore
 
 
 def _answered(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
