@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qdrant_edge import Bm25
 
+from workers.adapters import bm25, language
 from workers.adapters.bm25 import document_vector, languages_of, search_vector, spaced_words
 from workers.adapters.language import language_of
 from workers.query.words import Terms
@@ -22,6 +25,19 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_language_of_a_sentence_is_told_by_its_small_words(name):
     assert language_of(TEXTS[name]) == name
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("abzAZé09 \t\n\x1c.,_-'/(日")))
+def test_the_short_ways_find_the_words_and_names_that_the_patterns_find(text):
+    names = bm25._NAME.findall(text)
+
+    assert language._words(text) == language._LETTERS.findall(text)
+    assert bm25._compounds(text) == [n for n in names if len(n) <= bm25.LONGEST_WORD and bm25._JOINTS.search(n)]
+
+
+def test_the_shares_of_a_vote_add_up_to_it_in_whatever_order_they_come():
+    assert all(language._VOTE % count == 0 for count in range(1, len(language._LATIN) + 1))
 
 
 @pytest.mark.parametrize("text", ["", "4711", "boiler code", "ABC-17", "发票金额", "def main(): return 0"])

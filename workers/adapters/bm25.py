@@ -38,6 +38,8 @@ _UNSPACED = re.compile(
     "]+"
 )
 _NAME = re.compile(r"[^\W_]+(?:[._-][^\W_]+)*")
+_IN_NO_NAME = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) in "._-")}
+_JOINT = re.compile("[._-]")
 _JOINTS = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
 _DEFAULT = "english"
@@ -56,8 +58,11 @@ def document_vector(text: str) -> SparseVector:
     text = _clean(text)
     spaced, runs = _apart(text)
     compounds = [part for name in _compounds(spaced) for part in _other_forms(name)]
-    weights = _weights(_model(_DEFAULT).embed_document(" ".join([spaced, *compounds])))
+    found = _model(_DEFAULT).embed_document(" ".join([spaced, *compounds]) if compounds else spaced)
     own = language_of(spaced)
+    if own in (None, _DEFAULT) and not runs:
+        return SparseVector(found.indices, found.values)
+    weights = _weights(found)
     if own not in (None, _DEFAULT):
         weights = _weights(_model(own).embed_document(spaced)) | weights
     if runs:
@@ -172,30 +177,41 @@ def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> d
 
 
 def _compounds(text: str) -> list[str]:
-    names = _NAME.findall(text)
-    compounds = {name for name in set(names) - _plain if _is_compound(name)}
-    return [name for name in names if name in compounds] if compounds else []
+    # What is left between white space is a name, or holds it; without other signs most of it was seen before.
+    pieces = (text.translate(_IN_NO_NAME) if text.isascii() else text).split()
+    unusual: dict[str, tuple[str, ...]] = {}
+    for piece in set(pieces) - _plain:
+        if names := _compounds_in(piece):
+            unusual[piece] = names
+        else:
+            _remember_plain(piece)
+    return [name for piece in pieces if piece in unusual for name in unusual[piece]] if unusual else []
 
 
 _plain: set[str] = set()
-"""Names met before that are no compounds: nearly all of a text, and left out in one go."""
+"""Pieces met before that have no compound: nearly all of a text, and left out in one go."""
 
 
-def _is_compound(name: str) -> bool:
-    found = len(name) <= LONGEST_WORD and _JOINTS.search(name) is not None
-    if not found:
-        if len(_plain) >= MOST_PLAIN:
-            _plain.clear()
-        _plain.add(name)
-    return found
+def _remember_plain(piece: str) -> None:
+    if len(_plain) >= MOST_PLAIN:
+        _plain.clear()
+    _plain.add(piece)
+
+
+@lru_cache(maxsize=1 << 13)
+def _compounds_in(piece: str) -> tuple[str, ...]:
+    """Return the compounds in a piece of text without white space."""
+    if not _JOINTS.search(piece):
+        return ()
+    return tuple(name for name in _NAME.findall(piece) if len(name) <= LONGEST_WORD and _JOINTS.search(name))
 
 
 @lru_cache(maxsize=1 << 13)
 def _other_forms(name: str) -> tuple[str, ...]:
     """Return what else a compound may be called: maxRetries -> max, Retries; max_retries -> maxretries."""
-    pieces = re.split("[._-]", name)
+    pieces = _JOINT.split(name)
     joined = ["".join(pieces)] if len(pieces) > 1 else []
-    humps = [_HUMP.findall(piece) for piece in pieces]
+    humps = [_HUMP.findall(piece) for piece in pieces if not piece.islower()]
     return (*joined, *(part for parts in humps if len(parts) > 1 for part in parts))
 
 
@@ -205,6 +221,8 @@ def _weights(vector: Any) -> dict[int, float]:
 
 def _apart(text: str) -> tuple[str, list[str]]:
     """Return the text without its unspaced runs, and the runs."""
+    if text.isascii():
+        return text, []
     runs = _UNSPACED.findall(text)
     return (_UNSPACED.sub(" ", text) if runs else text), runs
 

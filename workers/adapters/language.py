@@ -8,7 +8,9 @@ equal parts; scripts that one such language has to itself need no vote.  Whole d
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache, lru_cache
+from math import lcm
 from typing import Any
 
 from qdrant_edge import Bm25, Bm25Config, Language, StopwordsSet
@@ -40,10 +42,14 @@ _SCRIPTS = {
     "greek": re.compile("[\u0370-\u03ff]"),
     "russian": re.compile("[\u0400-\u04ff]"),
 }
+_OWN_SCRIPT = re.compile("[\u0370-\u03ff\u0400-\u04ff\u0600-\u06ff]")
 _LATIN = tuple(name for name in NAMES.values() if name not in _SCRIPTS)
 _LETTERS = re.compile(r"[^\W\d_]+")
+_NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
 _LONGEST_STOP_WORD = 12
 MOST_PLAIN = 1 << 16
+_VOTE = lcm(*range(1, len(_LATIN) + 1))
+"""One vote, as a number that all shares of it divide: a sum must not depend on the order of its parts."""
 _LEAD = 1.25
 """How many times the votes of the second the first needs: Danish and Norwegian, Spanish and Portuguese are close."""
 
@@ -54,26 +60,36 @@ def language_of(text: str, *, question: bool = False) -> str | None:
     A ``question`` is short: one stop word is enough there, where a text needs two.
     """
     sample = text[:SAMPLE].lower()
-    words = _LETTERS.findall(sample)
-    if not sample.isascii():
-        joined = "".join(words)
+    if not sample.isascii() and _OWN_SCRIPT.search(sample):
+        joined = "".join(_words(sample))
         for name, script in _SCRIPTS.items():
             if len(script.findall(joined)) * 2 > len(joined):
                 return name
-    votes: dict[str, float] = {}
-    for word in set(words) - _plain:
+    ballots: Counter[tuple[str, ...]] = Counter()
+    for word in set(_words(sample)) - _plain:
         names = _stop_word_of(word) if len(word) <= _LONGEST_STOP_WORD else ()
-        for name in names:
-            votes[name] = votes.get(name, 0.0) + 1 / len(names)
-        if not names:
+        if names:
+            ballots[names] += 1
+        else:
             _remember_plain(word)
+    votes: dict[str, int] = {}
+    for names, count in ballots.items():
+        part = count * _VOTE // len(names)
+        for name in names:
+            votes[name] = votes.get(name, 0) + part
     if not votes:
         return None
     first = max(votes, key=votes.__getitem__)
     most = votes.pop(first)
-    if most < (0.5 if question else 1.5) or most < _LEAD * max(votes.values(), default=0.0):
+    if most < (0.5 if question else 1.5) * _VOTE or most < _LEAD * max(votes.values(), default=0):
         return None
     return first
+
+
+def _words(sample: str) -> list[str]:
+    if sample.isascii():  # the same in a quarter of the time
+        return sample.translate(_NO_LETTERS).split()
+    return _LETTERS.findall(sample)
 
 
 _plain: set[str] = set()

@@ -216,22 +216,17 @@ class QdrantIndex:
         found: dict[str, Vector] = {}
         missing = list(dict.fromkeys(digests))
         while missing:
-            condition = m.Filter(
-                must=[
-                    m.FieldCondition(key="digest", match=m.MatchAny(any=missing)),
-                    m.HasVectorCondition(has_vector=UNNAMED),
-                ]
-            )
-            with translated(self._url):
-                records, following = self._client.scroll(
-                    self._collection, condition, limit=BATCH, with_payload=["digest"], with_vectors=[UNNAMED]
-                )
-            for record in records:
-                vector = record.vector.get(UNNAMED) if isinstance(record.vector, dict) else record.vector
+            having = [{"key": "digest", "match": {"any": missing}}, {"has_vector": UNNAMED}]
+            page = {"filter": {"must": having}, "limit": BATCH, "with_payload": ["digest"], "with_vector": [UNNAMED]}
+            answer = self._ask("/points/scroll", page)
+            for record in answer["points"]:
+                vector = record.get("vector")
+                vector = vector.get(UNNAMED) if isinstance(vector, dict) else vector
                 if vector is not None:
-                    found[str((record.payload or {}).get("digest"))] = np.asarray(vector, dtype=np.float32)
+                    found[str((record.get("payload") or {}).get("digest"))] = np.asarray(vector, dtype=np.float32)
             # A text with many copies can fill the page alone: ask for the others again.
-            missing = [] if following is None else [digest for digest in missing if digest not in found]
+            more = answer.get("next_page_offset") is not None
+            missing = [digest for digest in missing if digest not in found] if more else []
         return found
 
     def put_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:

@@ -1,0 +1,55 @@
+"""Our reading of Markdown stops less often than the parser's own, and says the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from workers.indexing.parse import markdown
+
+STOCK = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
+# fmt: off
+PIECES = [
+    "a", "word ", " ", "  ", "\n", "\n\n", "\t", "*", "**", "_", "`", "``", "~~", "[", "]", "(", ")", "](", "!", "<",
+    ">", "&", "&amp;", "\\", "<br>", "<b>", "#", "- ", "1. ", "|", "|-|", "{", "}", "$", "%", "@", "^", "+", "=", "--",
+    ":", "é", "\u00a0", "[a]: b\n", "![x](y)", "[x](y)", "<http://a.b>", "\x0b", "\x0c", "\0",
+]
+# fmt: on
+
+
+def said(token: Token) -> str:
+    """Return what a paragraph's own children say."""
+    parts = []
+    for child in token.children or []:
+        if child.type in ("text", "code_inline", "image"):
+            parts.append(child.content)
+        elif child.type == "softbreak":
+            parts.append(" ")
+        elif child.type == "hardbreak" or (child.type == "html_inline" and child.content.startswith("<br")):
+            parts.append("\n")
+    return "".join(parts)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
+def test_every_paragraph_says_what_the_stock_parser_reads_in_it(text):
+    ours = [markdown._inline(token) for token in markdown._MARKDOWN.parse(text) if token.type == "inline"]
+
+    assert ours == [said(token) for token in STOCK.parse(text) if token.type == "inline"]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("one\ntwo", "one two"),
+        ("one \n  two", "one two"),
+        ("one  \ntwo", "one\ntwo"),
+        ("one\\\ntwo", "one\ntwo"),
+        ("a - b: c = d > e (f) {g} $h", "a - b: c = d > e (f) {g} $h"),
+    ],
+)
+def test_the_end_of_a_line_is_a_space_unless_the_writer_says_otherwise(text, read):
+    assert [element.text for element in markdown.markdown(text)] == [read]
