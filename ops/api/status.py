@@ -66,17 +66,19 @@ class Status:
 
     def queues(self) -> dict[str, dict[str, Any] | None]:
         """Return length and age of each queue; None while the broker is away."""
-        found: dict[str, dict[str, Any] | None] = {}
+        asked = self._broker.pipeline(transaction=False)  # one round trip for all
         for queue in Queue:
             key = f"{self._settings.key_prefix}{queue}"
-            try:
-                length = int(self._broker.llen(key))
-                oldest = self._broker.lindex(key, -1) if length else None
-            except redis.RedisError:
-                found[queue.value] = None
-                continue
-            found[queue.value] = {"length": length, "oldest_age_s": _age(oldest) if length else 0.0}
-        return found
+            asked.llen(key)
+            asked.lindex(key, -1)
+        try:
+            told = asked.execute()
+        except redis.RedisError:
+            return dict.fromkeys((queue.value for queue in Queue), None)
+        return {
+            queue.value: {"length": int(length), "oldest_age_s": _age(oldest) if length else 0.0}
+            for queue, length, oldest in zip(Queue, told[::2], told[1::2], strict=True)
+        }
 
     def missing(self) -> list[str]:
         """Return what does not answer, each with its setting; empty when everything is there."""

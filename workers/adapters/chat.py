@@ -107,7 +107,7 @@ class ChatClient:
             return ChatMisconfigured(
                 f"{self._told} does not know the model {self._model} (UPWELL_CHAT_MODEL), or has another path."
             )
-        if out_of_quota(exc):
+        if out_of_quota(status, exc.body):
             return ChatUnavailable(
                 f"{self._told} says that the quota of UPWELL_CHAT_API_KEY is used up.", retry_after=QUOTA_WAIT_S
             )

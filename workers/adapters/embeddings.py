@@ -1,9 +1,14 @@
-"""The only module that asks an embedding endpoint; it speaks OpenAI's API through OpenAI's own client."""
+"""The only module that asks an embedding endpoint: OpenAI's API, `POST /embeddings`, over plain HTTP.
+
+OpenAI's own client takes half a second of processor time to import, in each process that only wants vectors, and looks
+through every text of every request; what it would save us are the few lines about refusals below.
+"""
 
 from __future__ import annotations
 
 import base64
 import email.utils
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import httpx2
+import httpx
 import numpy as np
-import openai
 from numpy.typing import NDArray
 from pydantic import SecretStr
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from workers.adapters.budget import Allowance
 from workers.adapters.tokens import estimate_tokens
@@ -29,6 +33,10 @@ QUOTA_WAIT_S = 300.0
 
 _ABOUT_US = ("model", "dimensions", "encoding_format", "input_type")
 """Parameters of ours: an endpoint that refuses one of them would refuse every text."""
+
+
+CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+"""A connection for each request in flight, kept for the next: there are as many as the concurrency allows."""
 
 
 class InputRefused(Permanent):
@@ -57,13 +65,15 @@ class EmbeddingClient:
         self._typed = "e5" in self._model.lower() if typed is None else typed
         if urlsplit(self._url).scheme not in ("http", "https"):
             raise EmbedderMisconfigured("UPWELL_EMBEDDINGS_URL must start with http:// or https://.")
-        self._client = openai.OpenAI(
-            base_url=self._url,
-            api_key=bearer(settings.embeddings_api_key, "UPWELL_EMBEDDINGS_API_KEY", EmbedderMisconfigured),
+        key = bearer(settings.embeddings_api_key, "UPWELL_EMBEDDINGS_API_KEY", EmbedderMisconfigured)
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
             timeout=self._timeout,
-            max_retries=0,  # the policy is ours: breaker, ledger, Retry-After
-            http_client=openai.DefaultHttpxClient(verify=trusted(self._url)),
+            limits=CONNECTIONS,
+            verify=trusted(self._url),
+            follow_redirects=True,
         )
+        self._path = f"{self._url.rstrip('/')}/embeddings"
 
     def embed(self, texts: Sequence[str], *, kind: Literal["query", "passage"]) -> EmbeddingBatch:
         """Return the vectors of ``texts``.
@@ -75,15 +85,18 @@ class EmbeddingClient:
         """
         if not texts:
             return EmbeddingBatch(np.zeros((0, self._seen_dimensions or 0), dtype=np.float32), 0)
-        more: dict[str, Any] = {"dimensions": self._dimensions} if self._dimensions else {}
-        # The client looks for something to convert in each text of `input`; what is in `extra_body` goes as it is.
-        more["extra_body"] = {"input": list(texts)} | ({"input_type": kind} if self._typed else {})
+        # base64: to parse vectors as lists of numbers would be a fifth to a half of a cold run.
+        body: dict[str, Any] = {"model": self._model, "input": list(texts), "encoding_format": "base64"}
+        if self._dimensions:
+            body["dimensions"] = self._dimensions
+        if self._typed:
+            body["input_type"] = kind
         with self._translated():
-            # base64: the client's own parsing of floats would be a fifth to a half of a cold run.
-            with self._client.embeddings.with_streaming_response.create(
-                model=self._model, input="", encoding_format="base64", **more
-            ) as raw:
-                allowed, answer = allowance(raw.headers), from_json(self._whole(raw))
+            with self._client.stream("POST", self._path, content=to_json(body)) as raw:
+                content = self._whole(raw)
+            if not raw.is_success:
+                raise self._refusal(raw.status_code, _json(content), raw.headers)
+            allowed, answer = allowance(raw.headers), from_json(content)
             vectors = self._checked(answer, len(texts))
             counted = _counted(answer)
             self._check_whole(counted, texts)
@@ -93,7 +106,7 @@ class EmbeddingClient:
         """Give connections back."""
         self._client.close()
 
-    def _whole(self, raw: Any) -> bytes:
+    def _whole(self, raw: httpx.Response) -> bytes:
         """Read an answer to its end, in time: the client's own limit is for each read, and a slow drip passes it."""
         deadline = time.monotonic() + self._timeout
         parts: list[bytes] = []
@@ -146,48 +159,47 @@ class EmbeddingClient:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn the client's exceptions into ours.  Theirs repeat what was sent, so nothing of them is kept."""
+        """Turn the client's exceptions into ours.  Theirs may repeat what was sent, so nothing of them is kept."""
         try:
             yield
-        except openai.APIStatusError as exc:
-            raise self._refusal(exc) from None
-        except openai.APITimeoutError:
+        except httpx.TimeoutException:
             raise EmbedderUnavailable(f"{self._told} did not answer in time (UPWELL_EMBEDDINGS_TIMEOUT).") from None
-        except (openai.APIConnectionError, httpx2.HTTPError):  # the latter while the body is read
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
             raise EmbedderUnavailable(f"{self._told} cannot be reached.") from None
-        except (openai.OpenAIError, ValueError, TypeError, KeyError):  # not JSON, or not of the API's shape
+        except (ValueError, TypeError, KeyError):  # not JSON, or not of the API's shape
             raise EmbedderUnavailable(
                 f"{self._told} does not answer as OpenAI's API does. Is the path right?"
             ) from None
 
-    def _refusal(self, exc: openai.APIStatusError) -> EmbedderUnavailable | EmbedderMisconfigured | InputRefused:
-        status = exc.status_code
+    def _refusal(
+        self, status: int, body: Any, headers: Mapping[str, str]
+    ) -> EmbedderUnavailable | EmbedderMisconfigured | InputRefused:
         if status in (401, 403):
             return EmbedderMisconfigured(f"{self._told} refuses the key (UPWELL_EMBEDDINGS_API_KEY): {status}.")
         if status == 404:
             return EmbedderMisconfigured(
                 f"{self._told} does not know the model {self._model} (UPWELL_EMBEDDINGS_MODEL), or has another path."
             )
-        if out_of_quota(exc):
+        if out_of_quota(status, body):
             return EmbedderUnavailable(
                 f"{self._told} says that the quota of UPWELL_EMBEDDINGS_API_KEY is used up; waiting does not help,"
                 " topping up does.",
                 retry_after=QUOTA_WAIT_S,
             )
         if status == 429:
-            return RateLimited(f"{self._told} limits the rate.", retry_after=retry_after(exc.response.headers))
+            return RateLimited(f"{self._told} limits the rate.", retry_after=retry_after(headers))
         if status in (400, 413, 422):
-            return self._refused_input(exc)
-        return EmbedderUnavailable(f"{self._told} answers {status}.", retry_after=retry_after(exc.response.headers))
+            return self._refused_input(status, body)
+        return EmbedderUnavailable(f"{self._told} answers {status}.", retry_after=retry_after(headers))
 
-    def _refused_input(self, exc: openai.APIStatusError) -> EmbedderMisconfigured | InputRefused:
-        about = sorted(_parameters(exc.body).intersection(_ABOUT_US))
+    def _refused_input(self, status: int, body: Any) -> EmbedderMisconfigured | InputRefused:
+        about = sorted(_parameters(body).intersection(_ABOUT_US))
         if about:
             return EmbedderMisconfigured(
-                f"{self._told} refuses the parameter {', '.join(about)} ({exc.status_code})."
+                f"{self._told} refuses the parameter {', '.join(about)} ({status})."
                 " See UPWELL_EMBEDDINGS_MODEL, UPWELL_EMBEDDINGS_DIMENSIONS and UPWELL_EMBEDDINGS_INPUT_TYPE."
             )
-        return InputRefused(f"{self._told} refuses a text ({exc.status_code}).")
+        return InputRefused(f"{self._told} refuses a text ({status}).")
 
 
 # ------------------------------------------------------------------ what OpenAI-compatible endpoints have in common
@@ -211,9 +223,14 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def out_of_quota(exc: openai.APIStatusError) -> bool:
-    """Tell whether a refusal is about money and not about speed: 402, or OpenAI's 429 insufficient_quota."""
-    return exc.status_code == 402 or (exc.status_code == 429 and "insufficient_quota" in (exc.code, exc.type))
+def out_of_quota(status: int, body: Any) -> bool:
+    """Tell whether a refusal is about money and not about speed: 402, or OpenAI's 429 insufficient_quota.
+
+    ``body`` is that of the answer, or the error in it.
+    """
+    error = body.get("error", body) if isinstance(body, dict) else None
+    told = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    return status == 402 or (status == 429 and "insufficient_quota" in told)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -253,6 +270,14 @@ def _parameters(body: Any) -> set[str]:
         location = detail.get("loc") if isinstance(detail, dict) else None
         blamed.update(part for part in location or () if isinstance(part, str))
     return blamed
+
+
+def _json(content: bytes) -> Any:
+    """Return what an answer says; None when it is no JSON."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _decode(embedding: Any) -> NDArray[np.float32]:

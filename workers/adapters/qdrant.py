@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 
 from workers.adapters import bm25
-from workers.adapters.qdrant_fields import FieldIndexes
+from workers.adapters.qdrant_fields import FieldIndexes, told_of
 from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
 from workers.adapters.qdrant_wire import ask, unanswered
@@ -345,8 +345,9 @@ def create_collection(client: QdrantClient, name: str, dimensions: int, url: str
 def dimensions_of(client: QdrantClient, name: str, url: str) -> int | None:
     """Return the size of the unnamed dense vector of a collection; None when it has none."""
     with translated(url):
-        vectors = client.get_collection(name).config.params.vectors
-    return vectors.size if isinstance(vectors, m.VectorParams) else None
+        vectors = told_of(client, name)["config"]["params"].get("vectors")
+    size = vectors.get("size") if isinstance(vectors, dict) else None
+    return size if isinstance(size, int) else None  # named vectors have their sizes one level below
 
 
 def point_alias(client: QdrantClient, alias: str, collection: str, url: str) -> None:

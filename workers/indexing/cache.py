@@ -128,7 +128,7 @@ class EmbeddingCache:
         with self._room().begin() as connection:
             now = _now(connection)
             for page in _pages(raw):
-                # Row by row, with a statement that is compiled once; many rows in one would be compiled each time.
+                # Row by row: a statement with many rows in it would be another for each number of rows.
                 wish = _insert(connection, flights)
                 wish = wish.on_conflict_do_update(
                     index_elements=["key"],
@@ -136,7 +136,7 @@ class EmbeddingCache:
                     where=flights.c.until < bindparam("now", type_=Float),
                 )
                 rows = [{"key": key, "owner": mark, "until": now + self.flight_s, "now": now} for key in page]
-                connection.execute(wish, rows)
+                _each(connection, wish, rows)
                 mine = select(flights.c.key).where(flights.c.key.in_(page), flights.c.owner == mark)
                 ours.update(connection.execute(mine).scalars())
                 # After the claim: whoever held it before has left the vector in the same moment as the claim.
@@ -159,7 +159,7 @@ class EmbeddingCache:
                     {"key": key, "vector": fresh[key], "bytes": len(fresh[key]) + ROW_BYTES, "used_at": now}
                     for key in page
                 ]
-                connection.execute(_insert(connection, vectors).on_conflict_do_nothing(), rows)
+                _each(connection, _insert(connection, vectors).on_conflict_do_nothing(), rows)
                 _forget_flights(connection, page)
 
     def release(self, keys: Iterable[str]) -> None:
@@ -274,6 +274,18 @@ def _prepare(engine: Engine) -> None:
 
 def _insert(connection: Connection, table: Table) -> Any:
     return (sqlite_dialect.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+
+
+def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Execute a statement for many rows whose values the driver takes as they are.
+
+    SQLAlchemy would look at each value of each row for something to convert, which takes longer than storing them.
+    """
+    made = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    if made.positional:
+        connection.exec_driver_sql(str(made), [tuple(row[name] for name in made.positiontup) for row in rows])
+    else:
+        connection.exec_driver_sql(str(made), list(rows))
 
 
 def _forget_flights(connection: Connection, keys: Sequence[bytes]) -> None:

@@ -66,13 +66,11 @@ def _serve(settings: QueryWorkerSettings) -> None:
 
 def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
     """Return what the tasks call, and the index behind it."""
-    from workers.adapters.chat import ChatClient
     from workers.adapters.embeddings import EmbeddingClient
     from workers.adapters.qdrant_search import QdrantSearch
     from workers.adapters.reranker import RerankerClient
     from workers.query.answer import Answering
     from workers.query.embedder import QueryEmbedder
-    from workers.query.listening import Writer
     from workers.query.standing import LedgerCatalogue
 
     index = QdrantSearch(settings, timeout=settings.query_timeout)
@@ -80,7 +78,7 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
     answering = Answering(
         index=index,
         embedder=QueryEmbedder(endpoint, remembered=settings.query_cache),
-        writer=Writer(ChatClient(settings), settings.chat_timeout) if settings.chat_wanted else None,
+        writer=_writer(settings) if settings.chat_wanted else None,
         catalogue=LedgerCatalogue(settings.ledger_url.get_secret_value()),
         context_tokens=settings.answer_context_tokens,
         answer_tokens=settings.answer_tokens,
@@ -88,6 +86,14 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
         reranker=RerankerClient(settings) if settings.rerank_url else None,
     )
     return answering, index
+
+
+def _writer(settings: QueryWorkerSettings) -> Any:
+    """Return who writes answers.  Only who has a chat endpoint waits for its client to be imported."""
+    from workers.adapters.chat import ChatClient
+    from workers.query.listening import Writer
+
+    return Writer(ChatClient(settings), settings.chat_timeout)
 
 
 def _watch_start(index: Any) -> None:
