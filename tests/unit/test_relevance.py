@@ -132,6 +132,13 @@ def test_in_a_handful_of_chunks_a_word_that_is_not_there_weighs_as_in_a_bigger_i
     assert cover(100_000, held_by=100_000) < 0.1
 
 
+def test_a_word_that_no_chunk_has_is_the_rarest_even_when_the_index_has_grown_since_it_was_counted():
+    terms = Terms("Which formats does Upwell read?")
+    rarity = dict.fromkeys((token for word in ("upwell", "read") for token in tokens(word)), 6.0)
+
+    assert Weights(terms.forms, rarity, 0).coverage(rarity) == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize(("heading", "answered"), [("Manual > How to leave files out", True), ("Manual", False)])
 def test_a_sentence_says_what_its_heading_promises(heading, answered):
     index = Index("List them in .upwellignore.", "The pump in hall north was serviced.")

@@ -94,7 +94,8 @@ class Weights:
     """
 
     def __init__(self, words: Iterable[Collection[int]], rarity: Mapping[int, float], points: int) -> None:
-        few, unknown = _few(points), _rarest(points)
+        few = _few(points)
+        unknown = max(_rarest(points), *rarity.values(), 0.0)  # the number of points may be some minutes old
         self._words = [
             (frozenset(ids), few + max((rarity[t] for t in ids if t in rarity), default=unknown))
             for ids in words
