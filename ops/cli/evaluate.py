@@ -68,7 +68,6 @@ def evaluate(
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY; for --against URL its key is UPWELL_AGAINST_API_KEY.
     """
-    from ops.cli.figures import table
     from ops.cli.testsets import require_new, save_questions
 
     here = find_api()
@@ -93,15 +92,22 @@ def evaluate(
         _write(per_query, "\n".join(lines) + "\n")
     if as_json:
         print_json(report)
-        return
-    print(f"{len(asked)} {'question' if len(asked) == 1 else 'questions'}")
+    else:
+        _tell(report, len(asked), save)
+
+
+def _tell(report: dict[str, Any], questions: int, saved: Path | None) -> None:
+    """Print the figures, and where the questions came from and went to."""
+    from ops.cli.figures import table
+
+    print(f"{questions} {'question' if questions == 1 else 'questions'}")
     print("\n".join(table(report)))
     if "feedback" in report:
         print(_judged(report["feedback"]))
     if "synthesis" in report:
-        print(f"questions by {report['synthesis']['generated_by']}, about {len(asked)} passages of the index")
-    if save is not None:
-        remark(f"upwell: the questions are in {save}. Measure with them again: upwell evaluate {save}")
+        print(f"questions by {report['synthesis']['generated_by']}, about {questions} passages of the index")
+    if saved is not None:
+        remark(f"upwell: the questions are in {saved}. Measure with them again: upwell evaluate {saved}")
 
 
 def systems(here: Api, mode: Mode, against: str | None) -> list[System]:

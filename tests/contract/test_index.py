@@ -61,6 +61,17 @@ def test_what_is_put_is_stored_under_its_document_and_token(index):
     assert tokens(index, OTHER) == {IDS[1]: 5}
 
 
+def test_every_point_of_a_document_is_told_of_however_many_pages_that_takes(index, monkeypatch):
+    monkeypatch.setattr(qdrant, "PAGE", 1)
+    index.put([point(0, position=0), point(1, position=1), point(2, doc=OTHER)], 5)
+
+    assert tokens(index) == {IDS[0]: 5, IDS[1]: 5}
+    assert {doc: set(found) for doc, found in index.stored_of([DOC, OTHER]).items()} == {
+        DOC: {IDS[0], IDS[1]},
+        OTHER: {IDS[2]},
+    }
+
+
 def test_putting_twice_is_putting_once(index):
     index.put([point(0)], 5)
     index.put([point(0)], 5)

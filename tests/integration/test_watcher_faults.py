@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.event import listens_for
 
 from producers import events, held, lookout, scan
+from producers.brake import Gone
 from producers.ignore import IgnoreRules
 from producers.roots import MARKER
 from producers.settle import Sign
@@ -368,6 +369,37 @@ def test_a_deletion_that_the_ledger_cannot_take_is_decided_again(following, monk
 
     following.until(lambda: following.wanted() == set())
     assert len(failed) == 2
+
+
+def test_a_scan_that_the_ledger_interrupts_is_begun_again(following, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    (following.root / "a.txt").write_text("x")
+    observe, failed = intake.observe, []
+
+    def busy(engine, batch):
+        if not failed:
+            failed.append(1)
+            raise OperationalError("busy", {}, Exception())
+        return observe(engine, batch)
+
+    monkeypatch.setattr(intake, "observe", busy)
+    following.start()
+
+    assert following.wanted() == {"a.txt"}
+    assert failed == [1]
+
+
+def test_a_file_that_is_there_at_the_second_look_is_not_deleted_whatever_the_first_one_said(following):
+    """Its deletion was noticed, its return was not: the event found no room."""
+    (following.root / "a.txt").write_text("x")
+    following.start()
+
+    following.follower.deletions.went(Gone("a.txt", b"a.txt", None))
+    (following.root / "b.txt").write_text("another event, which wakes the watcher up")
+    following.until(lambda: following.wanted() >= {"b.txt"} and following.follower.dirty == 0)
+
+    assert following.wanted() == {"a.txt", "b.txt"}
 
 
 # ---------------------------------------------------------------------------- the brake

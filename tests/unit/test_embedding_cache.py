@@ -13,6 +13,7 @@ from sqlalchemy import update
 from workers.contract import schema
 from workers.indexing import cache as module
 from workers.indexing.cache import EmbeddingCache, flights, vectors
+from workers.indexing.recipe import Space
 
 ON_SQLITE = pytest.mark.parametrize("either_ledger_url", ["sqlite"], indirect=True)
 """For what only a room in a file of its own has."""
@@ -63,6 +64,13 @@ def test_a_vector_comes_back_with_its_direction_and_twice_is_once(cache):
     assert float(found[key("k")] @ unit(*vector)) > 0.99999
     assert np.linalg.norm(found[key("k")]) == pytest.approx(1, abs=1e-3)
     assert cache.size()[0] == 1
+
+
+def test_a_vector_is_of_one_model_and_one_number_of_dimensions():
+    keys = {Space(model, dimensions).cache_key("fish") for model in ("small", "large") for dimensions in (3, 4)}
+
+    assert len(keys) == 4
+    assert Space("small", 3).cache_key("fish") in keys
 
 
 @ON_SQLITE

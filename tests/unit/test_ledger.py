@@ -135,6 +135,19 @@ def test_who_lost_the_lease_commits_nothing(engine, ledger):
     assert row(engine, SEEN.document_id).indexed_generation == 0
 
 
+def test_who_lost_the_lease_cannot_say_either_that_nothing_has_changed(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    put(engine, SEEN.document_id, lease_until=1.0)
+    ledger.claim(SEEN.document_id, RECIPE)
+
+    with pytest.raises(LeaseLost):
+        ledger.confirm(first)
+
+    assert row(engine, SEEN.document_id).state == State.PARSING
+    assert row(engine, SEEN.document_id).indexed_generation == 0
+
+
 def test_a_commit_makes_it_ready_and_leaves_nothing_to_do(engine, ledger):
     observe(engine, [SEEN])
     claim = ledger.claim(SEEN.document_id, RECIPE)

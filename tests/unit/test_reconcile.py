@@ -26,6 +26,7 @@ from workers.errors import (
 from workers.indexing.breaker import Breaker
 from workers.indexing.deadline import LeaseLost
 from workers.indexing.ledger import Ledger
+from workers.indexing.reconcile import Pipeline
 
 
 @pytest.fixture
@@ -407,6 +408,35 @@ def test_a_second_round_tells_the_chunks_that_stay_where_they_are_now(bench, mon
     assert bench.index.contents(key) == ["zero", "one", "two"]
     assert {p["version"] for p in bench.index.points.values()} == {bench.row(key).version}
     assert sorted(p["metadata"]["chunk"] for p in bench.index.points.values()) == [0, 1, 2]
+
+
+def test_what_is_left_to_do_is_hinted_at_once(bench, monkeypatch):
+    """The sweep would find it as well, a while later."""
+    key = bench.write("a.txt", "one")
+    during(bench, monkeypatch, "put", lambda: bench.see("a.txt"))  # an event, of bytes that are the same
+
+    assert bench.worker.look(key).moved_on
+    assert (bench.hints.looked, bench.hints.embeds) == ([key], 1)
+
+    bench.worker.look_all([bench.write("b.txt", "two"), bench.write("c.txt", "three")])
+    assert bench.hints.embeds == 2
+
+
+def test_bytes_that_change_while_they_are_found_to_be_the_indexed_ones_are_read_again(bench, monkeypatch):
+    key = bench.write("a.txt", "one")
+    bench.run(key)
+    bench.see("a.txt")
+    already = Pipeline._already_indexed
+
+    def and_then_it_changes(pipeline, claim, version):
+        monkeypatch.undo()
+        bench.write("a.txt", "two")
+        return already(pipeline, claim, version)
+
+    monkeypatch.setattr(Pipeline, "_already_indexed", and_then_it_changes)
+    bench.worker.look(key)
+
+    assert bench.index.contents(key) == ["two"]
 
 
 def test_a_revert_after_a_failed_attempt_is_no_short_cut_to_ready(bench, monkeypatch):

@@ -45,57 +45,76 @@ def make_celery(
     app = Celery(
         name, broker=url, backend=url if role in ("client", "worker") else None, set_as_current=role == "worker"
     )
+    app.conf.update(_reaching_the_broker(key_prefix, patient=role == "worker"))
+    # Who asks waits only some seconds, so a search that is lost with its worker is not done again later.
+    queues = [KombuQueue(queue.value, no_ack=queue in (Queue.QUERY, Queue.ANSWER)) for queue in Queue]
+    app.conf.update(_TASKS, task_queues=queues)
+    app.conf.update(_WORKERS)
+    return app
+
+
+def _reaching_the_broker(key_prefix: str, *, patient: bool) -> dict[str, Any]:
+    """How long who waits for the broker, and what it is told of messages that nobody has acknowledged."""
     transport: dict[str, Any] = {
         "global_keyprefix": key_prefix,
         "visibility_timeout": VISIBILITY_TIMEOUT_S,  # recovery speed comes from leases, not from this
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
-        "socket_timeout": 10 if role == "worker" else 3,
-        "socket_connect_timeout": 5 if role == "worker" else 2,
+        "socket_timeout": 10 if patient else 3,
+        "socket_connect_timeout": 5 if patient else 2,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry_on_timeout": role == "worker",
+        "retry_on_timeout": patient,
     }
-    app.conf.update(
-        broker_transport_options=transport,
-        result_backend_transport_options={"global_keyprefix": key_prefix, "visibility_timeout": VISIBILITY_TIMEOUT_S},
-        visibility_timeout=VISIBILITY_TIMEOUT_S,
-        redis_socket_timeout=10,
-        redis_socket_connect_timeout=5,
-        redis_socket_keepalive=True,
-        redis_retry_on_timeout=True,
-        redis_backend_health_check_interval=15,
-        result_expires=300,
-        broker_pool_acquire_timeout=5,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # outlast long outages; the health check decides
-        task_publish_retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1},
-        accept_content=["json"],
-        task_serializer="json",
-        result_serializer="json",
-        # Who asks waits only some seconds, so a search that is lost with its worker is not done again later.
-        task_queues=[KombuQueue(queue.value, no_ack=queue in (Queue.QUERY, Queue.ANSWER)) for queue in Queue],
-        task_default_queue=Queue.BULK.value,
-        task_create_missing_queues=False,
-        task_acks_late=True,
-        task_acks_on_failure=True,
-        task_acks_on_timeout=True,  # failures are ledger states, not broker loops
-        task_reject_on_worker_lost=False,
-        task_ignore_result=True,
-        worker_prefetch_multiplier=1,
-        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
-        worker_enable_soft_shutdown_on_idle=True,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        # Nobody asks over it, and its subscription is read without a timeout inside the consumer's loop: a reply that
-        # breaks off after its first bytes would stop the worker for ever.
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        task_send_sent_event=False,
-        worker_eta_task_limit=100,
-        worker_hijack_root_logger=False,
-        enable_utc=True,
-    )
-    return app
+    return {
+        "broker_transport_options": transport,
+        "result_backend_transport_options": {
+            "global_keyprefix": key_prefix,
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        },
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 5,
+        "redis_socket_keepalive": True,
+        "redis_retry_on_timeout": True,
+        "redis_backend_health_check_interval": 15,
+        "broker_pool_acquire_timeout": 5,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # outlast long outages; the health check decides
+    }
+
+
+_TASKS: dict[str, Any] = {
+    "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1},
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "result_expires": 300,
+    "task_default_queue": Queue.BULK.value,
+    "task_create_missing_queues": False,
+    "task_acks_late": True,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,  # failures are ledger states, not broker loops
+    "task_reject_on_worker_lost": False,
+    "task_ignore_result": True,
+    "task_send_sent_event": False,
+    "enable_utc": True,
+}
+"""What becomes of a message."""
+
+_WORKERS: dict[str, Any] = {
+    "worker_prefetch_multiplier": 1,
+    "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
+    "worker_enable_soft_shutdown_on_idle": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Nobody asks over it, and its subscription is read without a timeout inside the consumer's loop: a reply that
+    # breaks off after its first bytes would stop the worker for ever.
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "worker_eta_task_limit": 100,
+    "worker_hijack_root_logger": False,
+}
+"""How a worker takes messages, and how it ends."""
 
 
 def messages_waiting(settings: BrokerSettings, queues: Sequence[Queue]) -> int:
