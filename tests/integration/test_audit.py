@@ -203,6 +203,24 @@ def test_foreign_points_are_reported_and_never_touched(place):
     assert len(place.client.retrieve(place.collection, ids)) == 4
 
 
+def test_points_without_an_owner_whose_document_comes_back_meanwhile_are_left_alone(place):
+    class Slow(QdrantAudit):
+        def forget(self, document_id: str, token: int) -> None:
+            place.write("back.txt", "it is back")
+            super().forget(document_id, token)
+
+    [some, *_] = place.points("1.txt")
+    metadata = some.payload["metadata"] | {"path": "back.txt"}
+    orphan = some.payload | {"doc_id": place.id("back.txt"), "metadata": metadata, "token": 1}
+    place.client.upsert(
+        place.collection, [m.PointStruct(id=str(uuid4()), payload=orphan, vector=some.vector)], wait=True
+    )
+
+    place.audit(repair=True, index=Slow(place.client, place.collection, place.url))
+
+    assert place.contents("back.txt") == ["it is back"]
+
+
 def test_a_vanished_file_is_left_to_its_watcher(place):
     (place.root / "1.txt").unlink()
 

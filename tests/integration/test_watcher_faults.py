@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.event import listens_for
 
-from producers import events, held, lookout, scan
+from producers import deletions, events, held, lookout, scan
 from producers.brake import Gone
 from producers.ignore import IgnoreRules
 from producers.roots import MARKER
@@ -388,6 +388,7 @@ def test_a_scan_that_the_ledger_interrupts_is_begun_again(following, monkeypatch
 
     assert following.wanted() == {"a.txt"}
     assert failed == [1]
+    assert following.hinted == [row.id for row in following.rows().values()]
 
 
 def test_a_file_that_is_there_at_the_second_look_is_not_deleted_whatever_the_first_one_said(following):
@@ -400,6 +401,25 @@ def test_a_file_that_is_there_at_the_second_look_is_not_deleted_whatever_the_fir
     following.until(lambda: following.wanted() >= {"b.txt"} and following.follower.dirty == 0)
 
     assert following.wanted() == {"a.txt", "b.txt"}
+
+
+def test_a_disk_that_goes_away_while_it_is_looked_at_again_deletes_nothing(following, monkeypatch, tmp_path):
+    (following.root / "a.txt").write_text("x")
+    following.start()
+    second_look, aside = deletions.look, tmp_path / "aside"
+
+    def and_the_disk_is_gone(*args):
+        if not aside.exists():
+            following.root.rename(aside)
+            following.root.mkdir()
+        return second_look(*args)
+
+    monkeypatch.setattr(deletions, "look", and_the_disk_is_gone)
+    following.follower.deletions.went(Gone("a.txt", b"a.txt", None))
+    (following.root / "b.txt").write_text("another event, which wakes the watcher up")
+    following.until(lambda: "marker" in following.alarm())
+
+    assert "a.txt" in following.wanted()
 
 
 # ---------------------------------------------------------------------------- the brake

@@ -23,8 +23,11 @@ from workers.errors import (
     ParserCrashed,
     UnsupportedType,
 )
+from workers.housekeeping.sweep import Waiting, sweep
 from workers.indexing.breaker import Breaker
+from workers.indexing.chunk import embedded_text
 from workers.indexing.deadline import LeaseLost
+from workers.indexing.desk import Wanted
 from workers.indexing.ledger import Ledger
 from workers.indexing.reconcile import Pipeline
 
@@ -283,6 +286,40 @@ def test_a_ledger_that_does_not_take_the_commit_costs_no_attempt_and_nothing_is_
 
     assert (bench.row(key).state, bench.row(key).attempts) == (State.FAILED, 0)
     assert "UPWELL_LEDGER_URL" in bench.row(key).reason
+
+
+def test_a_document_that_joins_a_text_whose_vector_is_being_stored_gets_it_too(bench, monkeypatch):
+    first, second = bench.write("a.txt", "one"), bench.write("b.txt", "one")
+    bench.worker.look(first)
+    bench.worker.look(second)
+    bench.change(second, embed_lease_until=9e12)  # this process has it, and is about to hand its texts over
+    [point] = bench.index.pending(second)
+    text = embedded_text(point.heading, point.content)
+    wanted = [Wanted(point.id, bench.worker.pipeline.space.cache_key(text), text)]
+    token = bench.row(second).token
+    during(
+        bench,
+        monkeypatch,
+        "put_vectors",
+        lambda: bench.worker.embedding.offer(second, token, bulk=False, wanted=wanted),
+    )
+
+    bench.worker.embed()
+
+    assert [bench.row(key).state for key in (first, second)] == [State.READY, State.READY]
+    assert bench.index.points[point.id]["embedded"]
+    assert len(bench.embedder.texts) == 1
+
+
+def test_the_sweep_asks_for_vectors_that_nobody_fetches(bench):
+    bench.worker.look(bench.write("a.txt", "one"))
+    before = bench.hints.embeds
+
+    assert sweep(bench.ledger, bench.hints, "recipe", limit=10, waiting=Waiting()).embed
+    assert bench.hints.embeds == before + 1
+
+    bench.worker.embed()
+    assert not sweep(bench.ledger, bench.hints, "recipe", limit=10, waiting=Waiting()).embed
 
 
 def test_a_dead_endpoint_leaves_lexical_search_and_everything_is_embedded_later(bench):

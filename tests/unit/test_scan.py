@@ -25,8 +25,9 @@ def walked(root: Path, below: bytes = b"") -> list[str]:
     return [found.path for found in walk(root, below, IgnoreRules(root), Scanned()) if found]
 
 
-def row(path: str, *, size=1, wanted="present", state="ready", reason=None, raw: bytes | None = None) -> Remembered:
-    return Remembered(path, raw or path.encode(), size, 1, 1, wanted, state, reason)
+def row(path: str, *, raw: bytes | None = None, **more) -> Remembered:
+    usual = {"size": 1, "mtime_ns": 1, "inode": 1, "wanted": "present", "state": "ready", "reason": None}
+    return Remembered(path, raw or path.encode(), **usual | more)
 
 
 def file(path: str, *, size=1, name: str | None = None) -> Found:
@@ -141,7 +142,8 @@ def test_a_long_listing_and_a_long_run_of_unchanged_files_can_be_interrupted(tmp
 @pytest.mark.parametrize(
     ("before", "news"),
     [
-        ({}, None), ({"size": 2}, False), ({"wanted": "absent"}, False), ({"state": "held"}, True),
+        ({}, None), ({"size": 2}, False), ({"mtime_ns": 2}, False), ({"inode": 2}, False),
+        ({"wanted": "absent"}, False), ({"state": "held"}, True),
         ({"reason": "kept"}, True), ({"wanted": "absent", "state": "skipped", "reason": "a rule"}, False),
     ],
 )  # fmt: skip
