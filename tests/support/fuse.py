@@ -38,7 +38,10 @@ class Fuse:
         return _Fused(port, self)
 
     def kill_at(self, calls: int, moment: Moment, work: Callable[[], Any]) -> bool:
-        """Do ``work``, but die after so many calls; True when it came to that."""
+        """Do ``work``, but die after so many calls; True when it came to that.
+
+        The write that is "on its way" is the first one after so many calls.
+        """
         self._calls_left, self._moment = calls, moment
         try:
             work()
@@ -100,10 +103,12 @@ class Fuse:
         if self._calls_left > 0:
             self._calls_left -= 1
             return call()
+        if self._moment == "on its way" and name not in WRITES:
+            return call()  # only a write can arrive late: the next one
         self._calls_left, self._dead = None, True
-        if self._moment == "on its way" and name in WRITES:
+        if self._moment == "on its way":
             self.late.append(call)
-        elif self._moment != "before":
+        elif self._moment == "after":
             call()
         raise Killed
 
