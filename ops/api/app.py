@@ -93,7 +93,7 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     return app
 
 
-def _check_key(request: Request) -> None:
+async def _check_key(request: Request) -> None:  # async: anything else is run on a thread, for each request
     """Compare keys in constant time; a wrong one and none look alike from outside."""
     wanted = request.app.state.settings.api_key
     if wanted is None:
