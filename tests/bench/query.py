@@ -172,9 +172,9 @@ class Layers:
 
 def plain_query(index: QdrantSearch, request: SearchRequest, asked: Any) -> m.QueryRequest:
     """Return the query that search makes, for ten hits, as a downstream service would write it."""
-    made: list[m.QueryRequest] = []
+    made: list[Mapping[str, Any]] = []
 
-    def caught(requests: list[m.QueryRequest]) -> list[m.QueryResponse]:
+    def caught(requests: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
         made.extend(requests)
         raise StopIteration
 
@@ -191,7 +191,7 @@ def plain_query(index: QdrantSearch, request: SearchRequest, asked: Any) -> m.Qu
         pass
     finally:
         index._ask = original  # type: ignore[method-assign]
-    return made[0].model_copy(update={"limit": LIMIT})
+    return m.QueryRequest.model_validate({**made[0], "limit": LIMIT})
 
 
 # ------------------------------------------------------------------------------------------------------------- output

@@ -16,7 +16,6 @@ from workers.adapters.language import NAMES
 from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
 from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
-from workers.adapters.qdrant_models import models as m
 from workers.adapters.qdrant_wire import ask, unanswered
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
@@ -49,6 +48,8 @@ TYPES_UNKNOWN_S = 2.0
 LANGUAGES_S = 60.0
 MOST_LANGUAGES = 3
 
+_TENANT = {"key": "tenant", "match": {"value": TENANT}}
+_OURS = {"must": [_TENANT]}
 _EMBEDDED = {"key": "embedded", "match": {"value": True}}
 
 
@@ -83,7 +84,7 @@ class QdrantSearch:
             lists["bm25"] = {"indices": words.indices, "values": words.values}
         if not lists:
             return []
-        condition = _as_json(self._condition(filters))
+        condition = self._condition(filters)
         deep = max(PREFETCH, limit + SPARE)
         best = _fused(lists, condition, deep, unrelated) if len(lists) == 2 else _single(lists, condition)
         best |= {"with_payload": True, "with_vector": vectors}
@@ -109,7 +110,7 @@ class QdrantSearch:
                     {
                         "query": {"indices": words.indices, "values": words.values},
                         "using": SPARSE,
-                        "filter": _as_json(condition),
+                        "filter": condition,
                         "limit": limit,
                         "with_payload": ["doc_id", *map(payload_key, fields)],
                     }
@@ -128,7 +129,7 @@ class QdrantSearch:
                             "key": "chunk_index",
                             "range": {"gte": one.chunk_index - reach, "lte": one.chunk_index + reach},
                         },
-                        {"key": "tenant", "match": {"value": TENANT}},
+                        _TENANT,
                     ]
                 },
                 "limit": 2 * reach + 8,  # an edit under way may have left some of an older version
@@ -152,7 +153,7 @@ class QdrantSearch:
         """Return a document's chunks in reading order, at most ``limit``."""
         condition = self._condition(AnyOf("doc_id", (document,)))
         with self._translated():
-            records = self._scrolled(_as_json(condition), limit, with_payload=True)
+            records = self._scrolled(condition, limit, with_payload=True)
         return sorted((_point(record) for record in records), key=lambda each: each.chunk_index)
 
     def languages(self) -> tuple[str, ...]:
@@ -192,7 +193,7 @@ class QdrantSearch:
         if self._background is None or now - self._background[0] > BACKGROUND_S:
             with self._translated():
                 points = self._client.get_collection(self._collection).points_count or 0
-                ours = {"must": [{"key": "tenant", "match": {"value": TENANT}}, _EMBEDDED]}
+                ours = {"must": [_TENANT, _EMBEDDED]}
                 records = self._scrolled(ours, SAMPLE, with_vector=True)
             rows = [vector for record in records if (vector := _point(record).vector) is not None]
             sample = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
@@ -228,10 +229,11 @@ class QdrantSearch:
         points: list[dict[str, Any]] = ask(self._client, self._collection, "/points/scroll", page)["points"]
         return points
 
-    def _condition(self, filters: Condition) -> m.Filter:
+    def _condition(self, filters: Condition) -> Mapping[str, Any]:
         if filters == EVERYTHING:
-            return qdrant_filter(filters, {})
-        return qdrant_filter(filters, self._types_of({payload_key(field) for field in fields_of(filters)}))
+            return _OURS
+        types = self._types_of({payload_key(field) for field in fields_of(filters)})
+        return qdrant_filter(filters, types).model_dump(mode="json", exclude_none=True)
 
     def _types_of(self, keys: set[str]) -> Mapping[str, str]:
         """Return the types of the payload's indexes, by key."""
@@ -330,10 +332,6 @@ def _using(name: str) -> str | None:
 def _tied(points: Sequence[Mapping[str, Any]], limit: int) -> bool:
     """Tell whether the last that is wanted and the first that is not are equally good."""
     return len(points) > limit and bool(points[limit - 1]["score"] == points[limit]["score"])
-
-
-def _as_json(condition: m.Filter) -> dict[str, Any]:
-    return condition.model_dump(mode="json", exclude_none=True)
 
 
 def _found(point: Mapping[str, Any], lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> Found:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import filterfalse
 from typing import Any
 
 from workers.adapters.bm25 import plain_words
@@ -168,7 +169,7 @@ class _Text:
     def of(cls, content: str) -> _Text:
         folded = content.casefold()
         bag = frozenset(plain_words(folded))
-        odd = [word for word in bag if not word.isalpha()]  # most words are not, and asking them so costs little
+        odd = filterfalse(str.isalpha, bag)  # most words are not, and asking them so costs little
         return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, odd)))
 
     def says_the_same_as(self, other: _Text) -> bool:

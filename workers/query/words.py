@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise, repeat
+from operator import not_
 
 from workers.adapters.bm25 import (
     LONGEST_WORD,
@@ -87,10 +88,10 @@ class Terms:
 
     def _asked_of(self, words: set[str]) -> set[str]:
         """Return those of ``words`` that the query asks for; ten hits have mostly the same ones."""
-        new = words - self._seen
-        self._seen |= new
-        strange, languages = self.ids.isdisjoint, self._languages
-        self._sought |= {word for word in new if len(word) <= LONGEST_WORD and not strange(word_ids(word, languages))}
+        new = [word for word in words - self._seen if len(word) <= LONGEST_WORD]
+        self._seen |= words
+        strange = map(self.ids.isdisjoint, map(word_ids, new, repeat(self._languages)))
+        self._sought.update(compress(new, map(not_, strange)))
         return words & self._sought
 
     def _ids(self, word: str) -> tuple[int, ...]:
