@@ -54,6 +54,7 @@ LIMIT = 10
 FILTER = {"filetype": "text/markdown", "date": {"gte": "2015", "lt": "2020"}}
 LAYERS = ("engine", "raw", "client", "find", "search", "celery", "http")
 REST_S = 0.004
+TOGETHER = 32
 CASES = {
     mode + (", filtered" if filtered else ""): (mode, filtered)
     for filtered in (False, True)
@@ -164,6 +165,12 @@ class Layers:
         plain = [plain_query(self._index, *pair) for pair in zip(requests, asked, strict=True)]
         return [query.model_dump(mode="json", exclude_none=True) for query in plain]
 
+    def remember(self, questions: Sequence[str]) -> None:
+        """Let the query worker ask for the questions' vectors now, so that nobody waits for one later."""
+        for start in range(0, len(questions), TOGETHER):
+            searches = [Case(question, "hybrid", False).body for question in questions[start : start + TOGETHER]]
+            self._loop.run_until_complete(self._queries.search_batch({"searches": searches}))
+
     def close(self) -> None:
         """Hang up."""
         self._loop.run_until_complete(self._queries.close())
@@ -239,7 +246,9 @@ def crowd(rig: Rig, layers: Layers, clients: int, seconds: float) -> None:
     print(
         f"\n{clients} clients at once, {seconds:.0f} s each, hybrid\n{'':10}{'per s':>8}{'p50':>9}{'p99':>9}  answers"
     )
+    layers.remember(rig.questions)
     for layer in ("client", "http"):
+        before = {name: cpu_s(pid) for name, pid in rig.pids.items()}
         where = rig.qdrant_url if layer == "client" else rig.api_url
         command = [sys.executable, "-m", "tests.bench.query_load", layer, where, str(clients), str(seconds)]
         done = subprocess.run(
@@ -257,7 +266,11 @@ def crowd(rig: Rig, layers: Layers, clients: int, seconds: float) -> None:
         print(
             f"{layer:10}{told['per_s']:8.1f}{told['p50_ms']:9.0f}{told['p99_ms']:9.0f}  "
             + ", ".join(f"{count} x {status}" for status, count in told["statuses"].items())
-            + f"; a client had {told['least']} to {told['most']}"
+            + f"; a client had {told['least']} to {told['most']}; processor ms each: "
+            + ", ".join(
+                f"{name} {(cpu_s(pid) - before[name]) * 1000 / max(1, sum(told['statuses'].values())):.1f}"
+                for name, pid in rig.pids.items()
+            )
         )
 
 
