@@ -6,9 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class ApiError(Exception):
     """Base of all; `str(error)` is what the client reads."""
@@ -81,19 +78,31 @@ _CLIENTS_FAULT = (
 _NO_VALUE = "Operation cancelled"
 
 
-@contextmanager
-def engine() -> Iterator[None]:
+class _Engine:
+    """A block in which the engine is called; written out, because two of them are entered for each point."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
+        if exc is None:
+            return
+        if isinstance(exc, ValueError | TypeError | OverflowError):
+            raise BadRequest(f"Wrong input: {_first_line(exc)}") from exc
+        if isinstance(exc, Exception):
+            raise _translated(exc) from exc
+        if type(exc).__name__ == "PanicException":  # pyo3's; no subclass of Exception
+            raise EngineFailed("Service internal error: the engine panicked.") from exc
+
+
+_ENGINE = _Engine()
+
+
+def engine() -> _Engine:
     """Translate what the engine raises."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError) as exc:
-        raise BadRequest(f"Wrong input: {_first_line(exc)}") from exc
-    except Exception as exc:
-        raise _translated(exc) from exc
-    except BaseException as exc:
-        if type(exc).__name__ != "PanicException":  # pyo3's; no subclass of Exception
-            raise
-        raise EngineFailed("Service internal error: the engine panicked.") from exc
+    return _ENGINE
 
 
 def _translated(exc: Exception) -> ApiError:
