@@ -41,6 +41,7 @@ _NAME = re.compile(r"[^\W_]+(?:[._-][^\W_]+)*")
 _IN_NO_NAME = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) in "._-")}
 _JOINT = re.compile("[._-]")
 _JOINTS = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
+_JOINED = re.compile(r"[^\W_][._-][^\W_]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
 _DEFAULT = "english"
 
@@ -181,10 +182,10 @@ def _compounds(text: str) -> list[str]:
     pieces = (text.translate(_IN_NO_NAME) if text.isascii() else text).split()
     unusual: dict[str, tuple[str, ...]] = {}
     for piece in set(pieces) - _plain:
-        if names := _compounds_in(piece):
-            unusual[piece] = names
-        else:
+        if not _JOINED.search(piece):
             _remember_plain(piece)
+        elif names := _compounds_in(piece):
+            unusual[piece] = names
     return [name for piece in pieces if piece in unusual for name in unusual[piece]] if unusual else []
 
 
@@ -201,8 +202,6 @@ def _remember_plain(piece: str) -> None:
 @lru_cache(maxsize=1 << 13)
 def _compounds_in(piece: str) -> tuple[str, ...]:
     """Return the compounds in a piece of text without white space."""
-    if not _JOINTS.search(piece):
-        return ()
     return tuple(name for name in _NAME.findall(piece) if len(name) <= LONGEST_WORD and _JOINTS.search(name))
 
 
