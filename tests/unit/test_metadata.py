@@ -9,7 +9,7 @@ import pytest
 
 from producers.ignore import IgnoreRules, plain
 from producers.scan import Scanned, look, walk
-from tests.unit.test_reconcile import Bench
+from tests.support.workbench import Workbench
 from workers.contract.sidecar import described_name, sidecar_name
 from workers.contract.states import State
 from workers.indexing.chunk import ChunkOptions
@@ -23,7 +23,7 @@ LAW = b"# Law on water\n\nArticle 1. Water is for all.\n"
 
 @pytest.fixture
 def bench(tmp_path):
-    bench = Bench(tmp_path)
+    bench = Workbench(tmp_path)
     yield bench
     bench.engine.dispose()
 
