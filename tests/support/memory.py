@@ -16,7 +16,7 @@ from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 @dataclass
 class MemoryIndex:
-    """A dict with the fences of the real index."""
+    """A dict with the fences of the real index.  Several threads may use it, so it is only read from copies."""
 
     points: dict[str, dict[str, Any]] = field(default_factory=dict)
     writes: int = 0
@@ -24,7 +24,7 @@ class MemoryIndex:
     def stored(self, document_id: str) -> dict[str, StoredPoint]:
         return {
             key: StoredPoint(key, p["token"], p["embedded"], p["refused"], p["chunk_index"], p["metadata"])
-            for key, p in list(self.points.items())
+            for key, p in self.points.copy().items()
             if p["doc_id"] == document_id
         }
 
@@ -66,7 +66,7 @@ class MemoryIndex:
                 del self.points[key]
 
     def drop_document(self, document_id: str, token: int) -> None:
-        self.drop([key for key, p in list(self.points.items()) if p["doc_id"] == document_id], token)
+        self.drop([key for key, p in self.points.copy().items() if p["doc_id"] == document_id], token)
 
     def drop_documents(self, drops: Sequence[tuple[str, int]]) -> None:
         for document_id, token in drops:
@@ -75,14 +75,14 @@ class MemoryIndex:
     def pending(self, document_id: str) -> list[PendingPoint]:
         return [
             PendingPoint(key, document_id, p["metadata"]["heading"], p["content"])
-            for key, p in list(self.points.items())
+            for key, p in self.points.copy().items()
             if p["doc_id"] == document_id and not p["embedded"] and not p["refused"]
         ]
 
     def vectors_of(self, digests: Sequence[str]) -> dict[str, Vector]:
         return {
             p["digest"]: p["vector"]
-            for p in list(self.points.values())
+            for p in self.points.copy().values()
             if p.get("digest") in digests and p.get("vector") is not None
         }
 
@@ -97,7 +97,7 @@ class MemoryIndex:
 
     def contents(self, document_id: str) -> list[str]:
         """Return the stored texts of one document, in order."""
-        mine = [p for p in list(self.points.values()) if p["doc_id"] == document_id]
+        mine = [p for p in self.points.copy().values() if p["doc_id"] == document_id]
         return [p["content"] for p in sorted(mine, key=lambda p: p["chunk_index"])]
 
 
