@@ -11,8 +11,10 @@ class Broker:
     def __init__(self) -> None:
         self.live: list[str] = []
         self.bulk: list[str] = []
+        self.calls: list[int] = []
 
     def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
+        self.calls.append(len(document_ids))
         (self.bulk if bulk else self.live).extend(document_ids)
         return True
 
@@ -37,3 +39,17 @@ def test_an_edit_is_hinted_however_many_hints_of_a_backfill_wait():
     send.stop(10)
 
     assert (broker.live, broker.bulk) == (["edited"], [])
+
+
+def test_what_comes_in_small_portions_of_a_backfill_is_hinted_together_and_an_edit_does_not_wait_for_it():
+    broker = Broker()
+    send = HintSender(broker, lambda: 0, gather_s=3600)
+
+    for folder in range(70):
+        send([f"{folder}/{number}" for number in range(10)], True)
+    send(["edited"], False)
+    send.stop(10)
+
+    assert broker.calls == [500, 1, 200]
+    assert broker.live == ["edited"]
+    assert len(set(broker.bulk)) == 700
