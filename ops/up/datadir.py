@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,10 +34,7 @@ class DataDir:
             (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
             self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise DataDirError(
-                f"The data directory {self.path} cannot be written ({exc.strerror})."
-                " Give another one with --data-dir or UPWELL_DATA_DIR."
-            ) from exc
+            raise DataDirError(_unwritable(self.path, exc)) from exc
         self._lock()
 
     @property
@@ -93,6 +91,14 @@ def read_state(path: Path) -> dict[str, Any]:
     return _read(path / "up.json")
 
 
+def _unwritable(path: Path, exc: OSError) -> str:
+    mend = "Make room, or give" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Give"
+    return (
+        f"The data directory {path} cannot be written ({exc.strerror})."
+        f" {mend} another one with --data-dir or UPWELL_DATA_DIR."
+    )
+
+
 def _owned(path: Path, running: dict[str, Any]) -> str:
     pid = running.get("pid")
     where = running.get("addresses", {}).get("api")
@@ -126,9 +132,16 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace ``file`` in one step, readable by its owner only."""
+    """Replace ``file`` in one step, readable by its owner only.
+
+    Raises:
+        DataDirError: it cannot be written; what was there is there still.
+    """
     draft = file.with_name(file.name + ".new")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as out:
-        out.write(text)
-    draft.replace(file)
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as out:
+            out.write(text)
+        draft.replace(file)
+    except OSError as exc:
+        raise DataDirError(_unwritable(file.parent, exc)) from exc

@@ -58,6 +58,8 @@ def run(
         raise UpError(str(exc)) from exc
     try:
         return _run(settings, roots, data, port, Look(browser, as_json, made))
+    except DataDirError as exc:
+        raise UpError(str(exc)) from exc
     finally:
         data.unpublish()
         data.close()

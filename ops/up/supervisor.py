@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ops.up import ports as free_ports
 from ops.up.children import Children, Event, Exited, GuardDied, Part, Said, Started, Stopped
+from ops.up.datadir import DataDirError
 from ops.up.guard import DEFAULT_GRACES
 from ops.up.restarts import Backoff
 
@@ -57,6 +58,7 @@ class Supervisor:
         graces: Sequence[float] = DEFAULT_GRACES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``on_change`` is told ports and pids, and may raise `DataDirError`."""
         self._graces = graces
         self._children = children
         self._make_parts = make_parts
@@ -68,6 +70,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._stopping = False
         self._stopped = False
+        self._untold = False
         self.fault: str | None = None
         self.exit_code = 0
 
@@ -144,15 +147,26 @@ class Supervisor:
         match event:
             case Started(name, pid):
                 self._watched[name].pid = pid
-                self._on_change(self._ports, self.pids())
+                self._tell()
             case Said(name, line):
-                self._display.warning(name, line)
+                if not self._stopping:  # what a part says of its own end; its log has it
+                    self._display.warning(name, line)
             case Exited():
                 self._on_exit(event)
             case Stopped():
                 self._stopped = True
             case GuardDied():
                 self._on_guard_died()
+
+    def _tell(self) -> None:
+        """Say what runs now.  On a full disk it is said again at the next change; until then the last can be read."""
+        try:
+            self._on_change(self._ports, self.pids())
+            self._untold = False
+        except DataDirError as exc:
+            if not self._untold:
+                self._display.warning("up", f"upwell: {exc}")
+            self._untold = True
 
     def _on_exit(self, event: Exited) -> None:
         watched = self._watched[event.name]
@@ -179,7 +193,7 @@ class Supervisor:
         if last:
             self._display.warning(watched.part.name, last[-1])
         self._display.restarting(watched.part.name, how, wait, watched.restarts)
-        self._on_change(self._ports, self.pids())
+        self._tell()
 
     def _give_up(self, event: Exited) -> None:
         ours = [line for line in event.last if line.startswith("upwell: ")]
@@ -207,7 +221,7 @@ class Supervisor:
             if known is not watched and known.start_at is None:
                 known.renewing = True
                 self._children.end(part.name)
-        self._on_change(self._ports, self.pids())
+        self._tell()
 
     def _on_guard_died(self) -> None:
         if self._stopping:

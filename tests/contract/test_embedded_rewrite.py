@@ -187,3 +187,27 @@ def test_a_collection_that_is_deleted_meanwhile_stays_deleted(opened, tmp_path):
 
     assert opened.names() == ["twin"]
     assert len(list((tmp_path / "shards").iterdir())) == 1
+
+
+def test_with_too_little_room_on_the_disk_nothing_is_written_and_everything_is_read(opened, monkeypatch):
+    async def scenario() -> None:
+        dice = random.Random(4)
+        api = await filled(opened, dice)
+        count = await call(api, "POST", "/collections/c/points/count", {"exact": True})
+
+        monkeypatch.setattr("ops.embedded.qdrant.collection.LEAST_FREE", 1 << 62)
+        for method, path, body in [
+            ("PUT", "/collections/c/points", {"points": [point(5000, dice)]}),
+            ("POST", "/collections/c/points/batch", {"operations": [{"upsert": {"points": [point(5000, dice)]}}]}),
+            ("PUT", "/collections/c/index", {"field_name": "late", "field_schema": "keyword"}),
+            ("PUT", "/collections/other", CREATION),
+        ]:
+            status, answer = await send(api, method, path, body)
+            assert (status, "until there is room" in answer["status"]["error"]) == (507, True)
+        assert await call(api, "POST", "/collections/c/points/count", {"exact": True}) == count
+
+        monkeypatch.undo()
+        await call(api, "PUT", "/collections/c/points", {"points": [point(5000, dice)]})
+        assert (await call(api, "POST", "/collections/c/points/count", {"exact": True}))["count"] == count["count"] + 1
+
+    asyncio.run(scenario())

@@ -175,6 +175,24 @@ def test_what_is_killed_is_started_again_and_that_is_said(start: Callable[..., R
     assert run.pid("two") == other
 
 
+def test_a_data_directory_that_cannot_be_written_is_told_once_and_stops_nothing(start: Callable[..., Run]) -> None:
+    run = start(("one", 0, SLEEPER))
+    before = run.pid("one")
+    draft = run.data / "up.json.new"
+    draft.mkdir()  # stands in for a full disk: the file cannot be opened
+
+    os.kill(before, signal.SIGKILL)
+    assert "cannot be written" in run.wait_for("warning", "up")[2]
+    until(lambda: len(psutil.Process(run.guard().pid).children()) == 1)
+    assert run.pid("one") == before  # the last that could be told
+
+    draft.rmdir()
+    os.kill(psutil.Process(run.guard().pid).children()[0].pid, signal.SIGKILL)
+
+    assert run.pid("one", but=before)
+    assert sum(line[0] == "warning" for line in run.lines) == 1
+
+
 def test_what_keeps_dying_is_started_ever_more_slowly(start: Callable[..., Run]) -> None:
     run = start(("bad", 0, "import sys; sys.exit(5)"))
 

@@ -90,7 +90,8 @@ def translated(url: str) -> Iterator[None]:
     except UnexpectedResponse as exc:
         status = exc.status_code or 500
         if status in (408, 429) or status >= 500:
-            raise IndexUnavailable(f"{hint} answers {status}.") from exc
+            full = " Its disk has too little room left: make some, and it goes on by itself." if status == 507 else ""
+            raise IndexUnavailable(f"{hint} answers {status}.{full}") from exc
         if status in (401, 403):
             raise IndexMisconfigured(f"{hint} refuses the key (UPWELL_QDRANT_API_KEY).") from exc
         if status == 404 and b"ollection" in exc.content:  # a missing point is a 404 as well

@@ -40,7 +40,7 @@ def run() -> None:
         print(f"upwell: {exc}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
     except Transient as exc:
-        print(f"upwell: {exc} Start it, or set its address.", file=sys.stderr)
+        print(f"upwell: {exc}", file=sys.stderr)
         raise SystemExit(EXIT_UNAVAILABLE) from None
     except WorkerError as exc:
         print(f"upwell: {exc}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import qdrant_edge as q
 
 from ops.embedded.qdrant import schema, updates
-from ops.embedded.qdrant.errors import ApiError, BadRequest, NotFound, engine
+from ops.embedded.qdrant.errors import ApiError, BadRequest, NotFound, StorageFull, engine
 from ops.embedded.qdrant.fields import Fields, malformed, point_id, point_ids
 from ops.embedded.qdrant.filters import read_filter
 from ops.embedded.qdrant.queries import QueryReader, read_order_by, read_with_payload, read_with_vector
@@ -20,11 +21,16 @@ from ops.embedded.qdrant.vectors import UNNAMED, shown, space
 
 SCROLL_LIMIT = 10
 
+LEAST_FREE = 64 << 20
+"""Bytes below which nothing is written any more.  The engine writes into mapped files, and a page that finds no room on
+the disk ends the process with SIGBUS."""
+
 
 class Collection:
     """A shard that is open.  All calls come from one thread."""
 
-    def __init__(self, shard: Any, request: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, shard: Any, request: Mapping[str, Any]) -> None:
+        self._disk = directory.parent
         self._shard = shard
         self.request = dict(request)
         self._spaces = schema.read_creation(request).spaces
@@ -38,6 +44,7 @@ class Collection:
     def create(cls, directory: Path, request: Mapping[str, Any]) -> Collection:
         """Make a shard in ``directory``, which must not be there."""
         made = schema.read_creation(request)
+        _check_room(directory.parent)
         directory.mkdir(parents=True)
         try:
             with engine():
@@ -45,13 +52,13 @@ class Collection:
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        return cls(shard, request)
+        return cls(directory, shard, request)
 
     @classmethod
     def open(cls, directory: Path, request: Mapping[str, Any]) -> Collection:
         """Open the shard in ``directory``."""
         with engine():
-            return cls(q.EdgeShard.load(str(directory)), request)
+            return cls(directory, q.EdgeShard.load(str(directory)), request)
 
     def close(self) -> None:
         """Write everything and give the files back."""
@@ -111,6 +118,7 @@ class Collection:
     def create_index(self, body: Any) -> None:
         """Index a field of payloads."""
         name, params = schema.read_index(body)
+        _check_room(self._disk)
         with engine():
             self._update(q.UpdateOperation.create_field_index(name, params))
 
@@ -124,12 +132,14 @@ class Collection:
     def write(self, kind: str, body: Any) -> None:
         """Apply one update operation."""
         operation = updates.OPERATIONS[kind](body, self._spaces)
+        _check_room(self._disk)
         with engine():
             self._update(operation)
 
     def write_batch(self, body: Any) -> int:
         """Apply several, in order; returns how many.  All are read before the first is applied."""
         operations = updates.batch(body, self._spaces)
+        _check_room(self._disk)
         for operation in operations:
             with engine():
                 self._update(operation)
@@ -236,6 +246,14 @@ class Collection:
         if named is None:
             raise BadRequest(f"Wrong input: point {key} has no such vector")
         return named
+
+
+def _check_room(directory: Path) -> None:
+    disk = os.statvfs(directory)
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE:
+        raise StorageFull(
+            f"Less than {LEAST_FREE >> 20} MB of the disk are free: nothing is written until there is room."
+        )
 
 
 def _searches(body: Any) -> list[Any]:

@@ -1,7 +1,8 @@
 """What can be wrong with a request, with the status code and the words that Qdrant's server has for it.
 
 * ApiError
-  - BadRequest (400), NotFound (404), Conflict (409), Invalid (422), EngineFailed (500), NotDone (501)
+  - BadRequest (400), NotFound (404), Conflict (409), Invalid (422), EngineFailed (500), NotDone (501),
+    StorageFull (507)
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ class NotDone(ApiError):
         super().__init__(
             f"Not implemented: the embedded Qdrant does not do {what}. Use a Qdrant server (UPWELL_QDRANT_URL) for it."
         )
+
+
+class StorageFull(ApiError):
+    """The disk has too little room left to write; reading goes on."""
+
+    status = 507
 
 
 MISSING_POINT = "No point with id"
