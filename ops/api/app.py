@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -19,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ops import metrics
+from ops.api.bodies import BoundedBody
 from ops.api.dify import router as dify_router
 from ops.api.documents import router as documents_router
-from ops.api.doors import LoopbackOnly, SafeAnswers
+from ops.api.doors import KeyOnly, LoopbackOnly, SafeAnswers
 from ops.api.embeddings import EmbeddingProxy
-from ops.api.errors import ApiError
+from ops.api.errors import ApiError, refusal
 from ops.api.feedback import router as feedback_router
 from ops.api.ledger_views import LedgerViews
 from ops.api.openai import router as openai_router
@@ -78,34 +78,31 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
     app.state.query_log = QueryLog(engine, wanted=settings.query_log and settings.query_log_days > 0)
     app.state.uploads = UploadStore(engine, app.state.hints, settings.data_dir, settings.upload_max_bytes)
     _add_errors(app)
-    if settings.api_key is None and not settings.api_open and is_loopback(settings.api_host):
-        app.add_middleware(LoopbackOnly)
-    app.add_middleware(SafeAnswers)
-    allowed = [Depends(_check_key)]
-    app.include_router(query_router, prefix="/v1", dependencies=allowed)
-    app.include_router(documents_router, prefix="/v1", dependencies=allowed)
-    app.include_router(verify_router, prefix="/v1", dependencies=allowed)
-    app.include_router(feedback_router, prefix="/v1", dependencies=allowed)
-    app.include_router(openai_router, prefix="/v1", dependencies=allowed)
-    app.include_router(dify_router, dependencies=allowed)
+    _add_doors(app, settings)
+    app.include_router(query_router, prefix="/v1")
+    app.include_router(documents_router, prefix="/v1")
+    app.include_router(verify_router, prefix="/v1")
+    app.include_router(feedback_router, prefix="/v1")
+    app.include_router(openai_router, prefix="/v1")
+    app.include_router(dify_router)
     _add_status(app)
     app.mount("/", StaticFiles(directory=CONSOLE, html=True), name="console")
     return app
 
 
-async def _check_key(request: Request) -> None:  # async: anything else is run on a thread, for each request
-    """Compare keys in constant time; a wrong one and none look alike from outside."""
-    wanted = request.app.state.settings.api_key
-    if wanted is None:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.encode(), wanted.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not same:
-        raise ApiError(401, "unauthorized", "This needs a key.", "Send Authorization: Bearer with UPWELL_API_KEY.")
+def _add_doors(app: FastAPI, settings: ApiSettings) -> None:
+    """Put the doors before the application; each is outside of those added before it."""
+    app.add_middleware(BoundedBody, most_upload=settings.upload_max_bytes)
+    if settings.api_key is not None:
+        console = {"/", *(f"/{file.name}" for file in CONSOLE.iterdir())}
+        app.add_middleware(KeyOnly, key=settings.api_key, open_paths=console)
+    elif not settings.api_open and is_loopback(settings.api_host):
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(SafeAnswers)
 
 
 def _add_status(app: FastAPI) -> None:
-    @app.get("/v1/status", dependencies=[Depends(_check_key)], summary="How everything is")
+    @app.get("/v1/status", summary="How everything is")
     def read_status(request: Request) -> JSONResponse:
         return JSONResponse(request.app.state.status.status())
 
@@ -127,24 +124,18 @@ def _add_status(app: FastAPI) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    def told(status: int, code: str, message: str, following: str) -> JSONResponse:
-        headers = {"Retry-After": "2"} if status == 503 else {}
-        return JSONResponse(
-            {"error": {"code": code, "message": message, "next": following}}, status_code=status, headers=headers
-        )
-
     @app.exception_handler(ApiError)
     async def ours(_request: Request, exc: ApiError) -> JSONResponse:
-        return told(exc.status, exc.code, exc.message, exc.following)
+        return refusal(exc.status, exc.code, exc.message, exc.following)
 
     @app.exception_handler(QueryAway)
     async def away(_request: Request, exc: QueryAway) -> JSONResponse:
-        return told(503, exc.code, str(exc), "Try again in a moment; upwell status shows the processes.")
+        return refusal(503, exc.code, str(exc), "Try again in a moment; upwell status shows the processes.")
 
     @app.exception_handler(SQLAlchemyError)
     async def ledger(_request: Request, exc: SQLAlchemyError) -> JSONResponse:
         log.error("api.ledger", error=type(exc).__name__)
-        return told(503, "ledger_away", "The ledger does not answer (UPWELL_LEDGER_URL).", "Try again in a moment.")
+        return refusal(503, "ledger_away", "The ledger does not answer (UPWELL_LEDGER_URL).", "Try again in a moment.")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, exc: RequestValidationError) -> JSONResponse:
@@ -152,15 +143,17 @@ def _add_errors(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: {fault['msg']}"
             for fault in exc.errors()[:5]
         )
-        return told(422, "invalid_request", faults, "See /openapi.json for what this takes.")
+        return refusal(422, "invalid_request", faults, "See /openapi.json for what this takes.")
 
     @app.exception_handler(HTTPException)
     async def http(_request: Request, exc: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status_code, "error")
-        return told(exc.status_code, code, str(exc.detail) + ".", "See /openapi.json for what there is.")
+        return refusal(exc.status_code, code, str(exc.detail) + ".", "See /openapi.json for what there is.")
 
     @app.exception_handler(Exception)
     async def bug(request: Request, exc: Exception) -> JSONResponse:
         mark = uuid4().hex[:12]
         log.exception("api.bug", request=mark, path=request.url.path, error=type(exc).__name__)
-        return told(500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details.")
+        return refusal(
+            500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details."
+        )

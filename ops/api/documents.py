@@ -23,6 +23,9 @@ from workers.contract.states import State
 
 router = APIRouter(tags=["documents"])
 
+TEXT = r"^[^\x00]*$"
+"""No NUL: PostgreSQL does not take one."""
+
 BLOCK = 1 << 20
 
 
@@ -37,8 +40,8 @@ class Chosen(BaseModel):
 def list_documents(
     request: Request,
     state: State | None = None,
-    path: Annotated[str | None, Query(max_length=4000, description="A path, or the beginning of paths.")] = None,
-    source: Annotated[str | None, Query(max_length=255)] = None,
+    path: Annotated[str | None, Query(max_length=4000, pattern=TEXT, description="A path, or its beginning.")] = None,
+    source: Annotated[str | None, Query(max_length=255, pattern=TEXT)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=8000)] = None,
 ) -> JSONResponse:
@@ -71,7 +74,7 @@ def upload(
 
 
 @router.get("/documents/why", summary="Why is a path (not) indexed?")
-def why(request: Request, path: Annotated[str, Query(min_length=1, max_length=4000)]) -> JSONResponse:
+def why(request: Request, path: Annotated[str, Query(min_length=1, max_length=4000, pattern=TEXT)]) -> JSONResponse:
     """Say which rule ignores a path of a watched folder, or what became of its document."""
     found = [_why(request.app.state.views, root, relative) for root, relative in _places(request, path)]
     if not found:

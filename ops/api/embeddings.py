@@ -44,6 +44,8 @@ class EmbeddingProxy:
             answer = await self._client.post("embeddings", json=wanted)
         except httpx.HTTPError as exc:
             raise _away(type(exc).__name__) from None
+        except ValueError:  # NaN, which our own reader of JSON lets through
+            raise ApiError(422, "invalid_request", "A number of this request is none.", "Send text in input.") from None
         if answer.status_code in (401, 403) or answer.is_redirect:
             raise _away(f"status {answer.status_code}, see UPWELL_EMBEDDINGS_API_KEY")
         return answer.status_code, answer.content

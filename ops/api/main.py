@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from ops.api.app import make_app
+from ops.api.patience import Patient
 from ops.api.settings import ApiSettings
 from ops.loopback import is_loopback
 from workers.contract import schema
@@ -45,7 +46,7 @@ def run(settings: ApiSettings) -> None:
         access_log=False,
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 << 10,
+        http=Patient,
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -16,6 +16,7 @@ from ops.api.ledger_views import ALIVE_S, LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.adapters.trust import trusted
+from workers.contract.identity import TENANT
 from workers.contract.messages import Queue
 
 
@@ -116,7 +117,12 @@ class Status:
         offset: Any = None
         while True:
             body = {
-                "filter": {"must": [{"key": "doc_id", "match": {"value": document_id}}]},
+                "filter": {
+                    "must": [
+                        {"key": "doc_id", "match": {"value": document_id}},
+                        {"key": "tenant", "match": {"value": TENANT}},
+                    ]
+                },
                 "limit": 500,
                 "offset": offset,
                 "with_payload": True,

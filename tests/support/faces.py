@@ -13,9 +13,18 @@ import anyio
 import uvicorn
 from fastapi import FastAPI
 
+from ops.api.patience import Patient
 from workers.errors import WorkerError
 from workers.query.answer import Answering
-from workers.query.requests import AnswerRequest, BadRequest, BatchRequest, QuestionRequest, SearchRequest, read
+from workers.query.requests import (
+    AnswerRequest,
+    BadRequest,
+    BatchRequest,
+    ExplainRequest,
+    QuestionRequest,
+    SearchRequest,
+    read,
+)
 from workers.query.search import search
 
 
@@ -42,6 +51,10 @@ class InProcess:
         return await self._told(
             lambda: {"results": [one.as_json() for one in asked.search(read(BatchRequest, request).searches)]}
         )
+
+    async def explain(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        return await self._told(lambda: self.answering.explain(read(ExplainRequest, request)))
 
     async def question(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(request)
@@ -76,7 +89,7 @@ def served(app: FastAPI) -> Iterator[str]:
     """Serve ``app`` on a free port while the block runs; gives its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, http=Patient))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

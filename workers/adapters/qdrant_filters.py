@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from workers.adapters.qdrant_models import models as m
+from workers.contract.identity import TENANT
 from workers.query.dates import period
 from workers.query.filters import (
     All,
@@ -28,7 +29,6 @@ from workers.query.filters import (
 )
 from workers.query.values import Scalar
 
-TENANT = "default"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 Types = Mapping[str, str]

@@ -14,9 +14,10 @@ import numpy as np
 from workers.adapters.bm25 import SparseVector
 from workers.adapters.language import NAMES
 from workers.adapters.qdrant import connect
-from workers.adapters.qdrant_filters import TENANT, payload_key, qdrant_filter
+from workers.adapters.qdrant_filters import payload_key, qdrant_filter
 from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_wire import ask, unanswered
+from workers.contract.identity import TENANT
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
 from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 from uuid import uuid4
 
 from sqlalchemy import Engine, Row, delete, insert, select
@@ -77,7 +77,7 @@ def remember(engine: Engine, batch: Sequence[Asked]) -> None:
                     "id": each.id,
                     "at": now,
                     "face": each.face,
-                    "query": each.query,
+                    "query": _storable(each.query),
                     "mode": each.mode,
                     "filters": _dumped(each.filters),
                     "hits": json.dumps(
@@ -129,13 +129,13 @@ def judge(engine: Engine, judgement: Judgement) -> str:
                 kind=judgement.kind,
                 vote=1 if judgement.vote == "up" else -1,
                 query_id=judgement.query_id,
-                query=judgement.query,
+                query=_storable(judgement.query),
                 filters=_dumped(judgement.filters),
                 doc_id=judgement.doc_id,
                 chunk_id=judgement.chunk_id,
                 path=judgement.path,
-                answer=judgement.answer,
-                text=judgement.text,
+                answer=_storable(judgement.answer),
+                text=_storable(judgement.text),
             )
         )
     return key
@@ -170,6 +170,15 @@ def withdraw(engine: Engine, judgement_id: str) -> bool:
     """Delete a judgement; False: there is none of this id."""
     with engine.begin() as connection:
         return bool(connection.execute(delete(feedback).where(feedback.c.id == judgement_id)).rowcount)
+
+
+@overload
+def _storable(text: str) -> str: ...
+@overload
+def _storable(text: None) -> None: ...
+def _storable(text: str | None) -> str | None:
+    """Drop what PostgreSQL cannot store: one such query would keep the whole batch out of the log, for ever."""
+    return text.replace("\x00", "") if text is not None else None
 
 
 def _dumped(filters: Mapping[str, Any] | None) -> str | None:

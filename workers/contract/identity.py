@@ -9,6 +9,9 @@ from uuid import UUID, uuid5
 NAMESPACE = UUID("6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11")
 """Root of every id.  Changing it makes every stored point foreign."""
 
+TENANT = "default"
+"""Whose every document is, until there are more; written into each point, and asked for by each reader of ours."""
+
 
 def normal_path(raw: bytes) -> str:
     """Return the document path for the file name ``raw`` (relative to its root, as the file system has it).

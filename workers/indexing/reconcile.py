@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from workers.contract.identity import TENANT
 from workers.contract.states import State
 from workers.errors import (
     DocumentTooBig,
@@ -358,7 +359,7 @@ class Pipeline:
                     "version": version,
                     "chunk_index": piece.index,
                     "digest": piece.digest,
-                    "tenant": "default",
+                    "tenant": TENANT,
                 },
             )
             for piece in wanted

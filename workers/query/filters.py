@@ -357,7 +357,9 @@ def _text(value: Any) -> str:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**63  # as far as Qdrant counts
 
 
 # ----------------------------------------------------------------------------------------------------------- meaning

@@ -1,0 +1,227 @@
+"""Attacks on the HTTP face: what a stranger, a clumsy client or a hostile document owner sends (S1-S19, S48-S61)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from fastapi.testclient import TestClient
+
+from ops.api.app import make_app
+from ops.api.bodies import AROUND_FILES, MOST_JSON, BoundedBody
+from ops.api.patience import MOST_HEAD, Patient
+from ops.api.settings import ApiSettings
+from tests.support.answering import Index, answering
+from tests.support.endpoint import Endpoint
+from tests.support.faces import InProcess, served
+from workers.contract import schema
+
+KEY = "Schlüssel-4711"
+DOC = "6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11"
+MOST_UPLOAD = 100_000
+OPEN = {"/livez", "/readyz", "/metrics"}
+BLOCK = 64 << 10
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    home = tmp_path_factory.mktemp("api")
+    with Endpoint(dimensions=8) as endpoint:
+        yield ApiSettings(
+            ledger_url=f"sqlite:///{home}/ledger.db",
+            broker_url="redis://127.0.0.1:9/0",
+            data_dir=home,
+            qdrant_url="http://127.0.0.1:9",
+            api_key=KEY,
+            upload_max_bytes=MOST_UPLOAD,
+            embeddings_url=endpoint.url,
+        )
+
+
+@pytest.fixture(scope="module")
+def app(settings):
+    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
+    yield make_app(settings, engine, queries=InProcess(answering(Index("The boiler code is 4711."))))
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    bearer = {"Authorization": b"Bearer " + KEY.encode()}
+    with TestClient(app, base_url="http://docs.example", headers=bearer, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def address():
+    async def application(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+
+    with served(application) as address:
+        yield address
+
+
+# ----------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_every_route_is_locked_and_a_stranger_learns_nothing_from_the_answers(client, app):
+    described = app.openapi()["paths"]
+    routes = [(verb, path) for path, verbs in described.items() for verb in verbs if path not in OPEN]
+    routes += [("get", "/v1/nowhere"), ("get", "/v1"), ("get", "/console.js/../v1/documents")]
+    assert len(routes) > 30
+    answers = set()
+    for verb, path in routes:
+        place = re.sub(r"\{\w+(:path)?\}", DOC, path)
+        for given in ("", "Bearer", "Bearer wrong", f"Basic {KEY}", f"bearer{KEY}", f"Bearer {KEY}x"):
+            told = client.request(verb, f"{place}?api_key={KEY}", headers={"Authorization": given.encode()})
+            answers.add((told.status_code, told.text))
+
+    assert [status for status, _ in answers] == [401]
+    for path in OPEN:
+        assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code in (200, 503)
+
+
+def test_a_key_is_compared_as_bytes_whatever_letters_it_has(client):
+    assert client.get("/v1/documents").status_code == 200
+    assert client.get("/v1/documents", headers={"Authorization": b"bearer " + KEY.encode()}).status_code == 200
+
+
+# --------------------------------------------------------------------------------------------------------------- bodies
+
+
+class Sender:
+    """A client that sends blocks without end, and what it hears."""
+
+    def __init__(self, path: str, *, key: bool = True, length: int | None = None, first: bytes = b"") -> None:
+        kind = b"multipart/form-data; boundary=b" if path == "/v1/documents" else b"application/json"
+        headers = [(b"host", b"docs.example"), (b"content-type", kind)]
+        headers += [(b"authorization", b"Bearer " + KEY.encode())] if key else []
+        headers += [(b"content-length", str(length).encode())] if length is not None else []
+        self.scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+        }  # fmt: skip
+        self.first, self.read, self.status, self.text = first, 0, 0, b""
+        self.pause = 0.0
+
+    async def receive(self):
+        assert self.read < 10 * MOST_JSON, "it would read for ever"
+        await asyncio.sleep(self.pause)
+        block, self.first = self.first or b"x" * BLOCK, b""
+        self.read += len(block)
+        return {"type": "http.request", "body": block, "more_body": True}
+
+    async def send(self, message):
+        self.status = message.get("status", self.status)
+        self.text += message.get("body", b"")
+
+    def meets(self, app) -> dict[str, str]:
+        asyncio.run(app(self.scope, self.receive, self.send))
+        return json.loads(self.text)["error"]
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+
+
+@pytest.mark.parametrize("length", [None, 10, 1 << 40], ids=["chunked", "understated", "declared"])
+@pytest.mark.parametrize(
+    ("path", "first", "most"),
+    [
+        ("/v1/documents", PART, MOST_UPLOAD + AROUND_FILES),
+        ("/v1/search", b'{"query": "', MOST_JSON),
+        (f"/v1/documents/{DOC}/explain", b'{"query": "', MOST_JSON),
+    ],
+)
+def test_a_body_without_end_is_cut_off_at_its_limit(client, app, path, first, most, length):
+    sender = Sender(path, first=first, length=length)
+    error = sender.meets(app)
+
+    assert (sender.status, error["code"]) == (413, "too_large")
+    assert sender.read <= (0 if length == 1 << 40 else most + BLOCK + len(PART))
+
+
+@pytest.mark.parametrize("path", ["/v1/documents", "/v1/search"])
+def test_nothing_of_a_strangers_body_is_read(client, app, path):
+    sender = Sender(path, key=False)
+    sender.meets(app)
+
+    assert (sender.status, sender.read) == (401, 0)
+
+
+@pytest.mark.parametrize("drip", [b"x", b""], ids=["too slow", "silent"])
+def test_a_body_that_does_not_come_ends_the_wait(drip):
+    async def application(scope, receive, send):
+        while (await receive())["type"] == "http.request":
+            pass
+
+    sender = Sender("/v1/search")
+    sender.pause = 0.02 if drip else 60
+    bounded = BoundedBody(application, MOST_UPLOAD, pause_s=0.1)
+
+    async def receive():
+        return await sender.receive() | {"body": drip}
+
+    asyncio.run(bounded(sender.scope, receive, sender.send))
+
+    assert sender.status == 408
+    assert json.loads(sender.text)["error"]["code"] == "too_slow"
+
+
+MULTIPART = {
+    "many parts": (PART + b"x\r\n") * 1100 + b"--b--\r\n",
+    "many fields": b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n' * 1100 + b"--b--\r\n",
+    "a header without end": b"--b\r\nContent-Disposition: " + b"x" * MOST_UPLOAD,
+    "many headers": b"--b\r\n" + b"X-A: b\r\n" * 10_000,
+    "a field of its own size": b'--b\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n' + b"x" * (1 << 20),
+    "no end": PART + b"x",
+    "no parts": b"--b--\r\n",
+    "no boundary": b"x" * 1000,
+}
+
+
+@pytest.mark.parametrize("body", MULTIPART.values(), ids=MULTIPART.keys())
+def test_a_form_that_is_none_is_refused_in_words_and_leaves_no_file(client, settings, body):
+    before = sorted((settings.data_dir / "uploads").iterdir())
+    told = client.post("/v1/documents", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+
+    assert 400 <= told.status_code < 500, told.text
+    assert set(told.json()["error"]) == {"code", "message", "next"}
+    assert sorted((settings.data_dir / "uploads").iterdir()) == before
+
+
+# ---------------------------------------------------------------------------------------------------------- connections
+
+
+@contextmanager
+def connections(address: str, count: int) -> Iterator[list[socket.socket]]:
+    host, port = address.removeprefix("http://").split(":")
+    opened = [socket.create_connection((host, int(port)), timeout=30) for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            each.close()
+
+
+def test_connections_that_say_nothing_or_too_much_are_ended_and_others_served(address, monkeypatch):
+    monkeypatch.setattr(Patient, "head_s", 0.5)
+    with connections(address, 60) as slow:
+        for number, each in enumerate(slow):
+            each.sendall(b"GET /livez HTTP/1.1\r\nX: "[: number % 25])  # from nothing at all to half a header
+        with connections(address, 1) as [other]:
+            other.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 200")
+            other.sendall(b"GET /livez HT")  # a second request is waited for no longer than a first
+            assert b" 408 " in b"".join(iter(lambda: other.recv(1000), b""))
+        assert all(each.recv(100).startswith(b"HTTP/1.1 408") for each in slow)
+
+    monkeypatch.setattr(Patient, "head_s", 30.0)
+    with connections(address, 1) as [endless], pytest.raises(OSError, match=r"reset|pipe"):
+        endless.sendall(b"GET / HTTP/1.1\r\nX: " + b"y" * (1000 * MOST_HEAD))
