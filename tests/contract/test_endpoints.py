@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from werkzeug import Response
 
+from ops.api.embeddings import EmbeddingProxy
+from ops.api.errors import ApiError
 from workers.adapters.chat import ChatClient
 from workers.adapters.embeddings import EmbeddingClient, InputRefused
+from workers.adapters.reranker import RerankerClient
 from workers.contract.settings import EmbeddingSettings
-from workers.errors import ChatMisconfigured, ChatUnavailable, EmbedderMisconfigured, EmbedderUnavailable
-from workers.query.settings import ChatSettings
+from workers.errors import (
+    ChatMisconfigured,
+    ChatUnavailable,
+    EmbedderMisconfigured,
+    EmbedderUnavailable,
+    RerankerMisconfigured,
+)
+from workers.query.settings import ChatSettings, RerankerSettings
 
 SECRET = "sk-very-secret"
 TEXT = "the walrus is paul"
@@ -145,3 +156,35 @@ def test_a_chat_endpoint_that_refuses_the_key_is_misconfigured(httpserver):
         list(client.stream([("user", "hi")]))
     assert SECRET not in str(caught.value)
     client.close()
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+@pytest.mark.parametrize("client", ["embeddings", "chat", "reranker", "api"])
+def test_a_redirect_takes_neither_text_nor_key_anywhere(httpserver, client, status):
+    """S65: nobody but the host that was set hears a text; the error says what to do."""
+    there = httpserver.url_for("/elsewhere").replace("localhost", "127.0.0.1")  # another host to every client
+    httpserver.expect_request("/elsewhere").respond_with_json({})
+    for path in ("/v1/embeddings", "/v1/chat/completions", "/rerank"):
+        httpserver.expect_request(path).respond_with_response(Response("", status, {"Location": there}))
+    url, secret = httpserver.url_for("/v1"), SecretStr(SECRET)
+
+    def ask():
+        match client:
+            case "embeddings":
+                settings = EmbeddingSettings(embeddings_url=url, embeddings_api_key=secret)
+                EmbeddingClient(settings).embed([TEXT], kind="passage")
+            case "chat":
+                list(ChatClient(ChatSettings(chat_url=url, chat_api_key=secret)).stream([("user", TEXT)]))
+            case "reranker":
+                settings = RerankerSettings(rerank_url=httpserver.url_for("/rerank"), rerank_api_key=secret)
+                RerankerClient(settings).scores(TEXT, [TEXT])
+            case "api":
+                settings = EmbeddingSettings(embeddings_url=url, embeddings_api_key=secret)
+                asyncio.run(EmbeddingProxy(settings).embed({"input": TEXT}))
+
+    with pytest.raises((EmbedderMisconfigured, ChatMisconfigured, RerankerMisconfigured, ApiError)) as refused:
+        ask()
+    assert [request.path for request, _ in httpserver.log] != []
+    assert all(request.path != "/elsewhere" for request, _ in httpserver.log)
+    assert SECRET not in str(refused.value)
+    assert "UPWELL_" in str(refused.value)

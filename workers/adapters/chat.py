@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from workers.adapters.embeddings import QUOTA_WAIT_S, bearer, out_of_quota, retry_after, without_password
+from workers.adapters.embeddings import ELSEWHERE, QUOTA_WAIT_S, bearer, out_of_quota, retry_after, without_password
 from workers.adapters.trust import trusted
 from workers.errors import ChatMisconfigured, ChatUnavailable
 from workers.query.ports import Role
@@ -38,7 +38,7 @@ class ChatClient:
             api_key=bearer(settings.chat_api_key, "UPWELL_CHAT_API_KEY", ChatMisconfigured),
             timeout=self._timeout,
             max_retries=0,  # somebody waits: passages now are better than an answer later
-            http_client=openai.DefaultHttpxClient(verify=trusted(self._url)),
+            http_client=openai.DefaultHttpxClient(verify=trusted(self._url), follow_redirects=False),
         )
 
     @property
@@ -103,6 +103,8 @@ class ChatClient:
         status = exc.status_code
         if status in (401, 403):
             return ChatMisconfigured(f"{self._told} refuses the key (UPWELL_CHAT_API_KEY): {status}.")
+        if 300 <= status < 400:
+            return ChatMisconfigured(f"{self._told} redirects ({status}), which is not followed: {ELSEWHERE}")
         if status == 404:
             return ChatMisconfigured(
                 f"{self._told} does not know the model {self._model} (UPWELL_CHAT_MODEL), or has another path."

@@ -35,6 +35,8 @@ _ABOUT_US = ("model", "dimensions", "encoding_format", "input_type")
 """Parameters of ours: an endpoint that refuses one of them would refuse every text."""
 
 
+ELSEWHERE = "texts and key would go to an address that nobody has set. Set the one that it leads to, if it is right."
+
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
 """A connection for each request in flight, kept for the next: there are as many as the concurrency allows."""
 
@@ -71,7 +73,7 @@ class EmbeddingClient:
             timeout=self._timeout,
             limits=CONNECTIONS,
             verify=trusted(self._url),
-            follow_redirects=True,
+            follow_redirects=False,  # a redirect would carry texts, and maybe the key, to somewhere else
         )
         self._path = f"{self._url.rstrip('/')}/embeddings"
 
@@ -176,6 +178,8 @@ class EmbeddingClient:
     ) -> EmbedderUnavailable | EmbedderMisconfigured | InputRefused:
         if status in (401, 403):
             return EmbedderMisconfigured(f"{self._told} refuses the key (UPWELL_EMBEDDINGS_API_KEY): {status}.")
+        if 300 <= status < 400:
+            return EmbedderMisconfigured(f"{self._told} redirects ({status}), which is not followed: {ELSEWHERE}")
         if status == 404:
             return EmbedderMisconfigured(
                 f"{self._told} does not know the model {self._model} (UPWELL_EMBEDDINGS_MODEL), or has another path."

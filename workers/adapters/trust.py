@@ -10,6 +10,6 @@ from urllib.parse import urlsplit
 def trusted(url: str) -> ssl.SSLContext | Literal[True]:
     """Return what a client of ``url`` takes as ``verify``: the usual authorities (True), or, for http://, none.
 
-    A plain address that redirects to https:// is therefore not followed: no certificate would be believed.
+    None of our clients follows redirects: texts and keys go to the address that was set, and to no other.
     """
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if urlsplit(url).scheme == "http" else True
