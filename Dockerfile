@@ -1,9 +1,9 @@
-# One image for every process; the command says which.  Versions come from requirements.lock, with hashes.
+# One image for every process; the command says which.  Versions come from requirements-run.lock, with hashes.
 FROM python:3.12.12-slim-bookworm AS build
 WORKDIR /build
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements-run.lock pyproject.toml README.md LICENSE ./
 RUN python -m venv /opt/upwell \
- && /opt/upwell/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements.lock
+ && /opt/upwell/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements-run.lock
 COPY workers workers
 COPY producers producers
 COPY ops ops

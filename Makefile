@@ -63,9 +63,10 @@ bench-peers:  ## make the environment that peers are measured in (tests/bench/pe
 	@test -x .venv-bench-unstructured/bin/python || $(PYTHON) -m venv .venv-bench-unstructured
 	@.venv-bench-unstructured/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-unstructured.txt
 
-lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock again
+lock: $(VENV)/.installed  ## resolve pyproject.toml into requirements.lock and requirements-run.lock (the image) again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group dev --extra-index-url "" pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra postgres --constraints requirements.lock --extra-index-url "" pyproject.toml -o requirements-run.lock
 
 clean:  ## remove the virtual environment and the data of the default folder's index
 	rm -rf $(VENV) .venv-bench .venv-bench-unstructured .upwell
