@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import stat
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from workers.contract.schema import documents
 
 SOURCE = "uploads"
 FREE_SPACE_FLOOR = 200 << 20
+DRAFT_S = 86_400.0
+"""Seconds after whose last byte an upload that was not finished never will be."""
 LONGEST_NAME = 200
 LONGEST_PATH = 1000
 ABOUT = ".about"
@@ -67,6 +71,7 @@ class UploadStore:
         self._engine, self._hints, self._max_bytes = engine, hints, max_bytes
         self._directory = data_dir.absolute() / "uploads"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._forget_drafts()
         marker = intake.marker_of(engine, SOURCE) or place_marker(self._directory)
         intake.register_source(engine, SOURCE, "uploads", str(self._directory), marker)
 
@@ -129,6 +134,13 @@ class UploadStore:
         (self._directory / os.fsdecode(row.raw_path)).unlink(missing_ok=True)
         self._hints.look([key])
         return True
+
+    def _forget_drafts(self) -> None:
+        """Remove what a killed process had half received; not what another api on this directory may be receiving."""
+        for draft in self._directory.glob(".*.part"):
+            with contextlib.suppress(OSError):  # another api was faster
+                if time.time() - draft.stat().st_mtime > DRAFT_S:
+                    draft.unlink()
 
     def _receive(self, chunks: Iterable[bytes]) -> tuple[Path, int, str]:
         if shutil.disk_usage(self._directory).free < FREE_SPACE_FLOOR:

@@ -164,6 +164,7 @@ class LedgerViews:
                     desired_generation=documents.c.desired_generation + 1,
                     state=State.QUEUED,
                     attempts=0,
+                    interruptions=0,
                     next_try_at=None,
                     reason=None,
                     error_class=None,

@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ops.up.lives import Run
+
 PATIENCE_S = 11.0  # a killed supervisor's guard needs a moment to stop the rest
+KEPT_RUNS = 10
+"""Most runs that are remembered as ended: more than one only when a run ends before any worker of it has started."""
 
 
 class DataDirError(Exception):
@@ -62,6 +66,21 @@ class DataDir:
     def publish(self, state: dict[str, Any]) -> None:
         """Tell other commands where the running one is."""
         _write(self.path / "up.json", json.dumps(state, indent=1) + "\n")
+
+    def begin_run(self) -> Run:
+        """Begin a run, and return it with those that were here before.
+
+        Whoever has the lock knows that they are over, because each of their processes had it too.  A copy of the
+        directory has another lock: its runs may live on where the copy was made from, so they are not believed to be.
+        """
+        file = self.path / "runs.json"
+        lock = os.fstat(self.lock_fd).st_ino
+        raw = _read(file)
+        known = raw.get("runs") if raw.get("lock") == lock else None
+        ended = tuple(name for name in known if isinstance(name, str)) if isinstance(known, list) else ()
+        run = Run(secrets.token_hex(6), ended)
+        _write(file, json.dumps({"lock": lock, "runs": [run.name, *ended][:KEPT_RUNS]}) + "\n", sync=True)
+        return run
 
     def unpublish(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -131,8 +150,8 @@ def _read(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(file: Path, text: str) -> None:
-    """Replace ``file`` in one step, readable by its owner only.
+def _write(file: Path, text: str, *, sync: bool = False) -> None:
+    """Replace ``file`` in one step, readable by its owner only; ``sync``: before we go on, whatever happens then.
 
     Raises:
         DataDirError: it cannot be written; what was there is there still.
@@ -142,6 +161,9 @@ def _write(file: Path, text: str) -> None:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as out:
             out.write(text)
+            if sync:
+                out.flush()
+                os.fsync(out.fileno())
         draft.replace(file)
     except OSError as exc:
         raise DataDirError(_unwritable(file.parent, exc)) from exc

@@ -143,8 +143,10 @@ class Child:
 class Guard:
     """The loop: commands in, signals in, output in; nothing here waits for anything else."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, inherited: list[int]) -> None:
+        """``inherited`` are descriptors that every child has as well."""
         self._channel = channel
+        self._inherited = inherited
         self._children: dict[str, Child] = {}
         self._logs: dict[str, Log] = {}
         self._inbox = b""
@@ -252,7 +254,7 @@ class Guard:
         guard = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(order["argv"], order["env"], write, parent=guard)
+            _become(order["argv"], order["env"], write, parent=guard, inherited=self._inherited)
         os.close(write)
         self._children[name] = Child(name, order["stage"], pid, read, log)
         self._tell("started", name=name, pid=pid)
@@ -323,7 +325,7 @@ class Guard:
         return False
 
 
-def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int) -> None:
+def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int, inherited: list[int]) -> None:
     """Turn this fork into the child.  Never returns."""
     try:
         os.setsid()
@@ -332,6 +334,8 @@ def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int) -
             os._exit(1)  # the guard died before the kernel knew what to do about it
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        for fd in inherited:
+            os.set_inheritable(fd, True)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
@@ -344,10 +348,13 @@ def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int) -
 
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
-    for fd in sys.argv[1:]:
-        os.set_inheritable(int(fd), False)  # the second one is the data directory's lock: held as long as we live
+    channel.set_inheritable(False)
+    # The data directory's lock: held as long as we or any child live, so that who gets it knows that nobody does.
+    inherited = [int(fd) for fd in sys.argv[2:]]
+    for fd in inherited:
+        os.set_inheritable(fd, False)  # given to children one by one
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    Guard(channel).run()
+    Guard(channel, inherited).run()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ops.up import stack
 from ops.up.children import BROWSER_MARK, Children
 from ops.up.datadir import DataDir, DataDirError
 from ops.up.display import Plain, Screen, Silent
+from ops.up.lives import Lives
 from ops.up.poll import Poller
 from ops.up.settings import UpSettings
 from ops.up.supervisor import Supervisor
@@ -86,10 +87,11 @@ def _run(
         )
 
     publish(ports, {})
+    lives = Lives(data.begin_run)
     children = Children(data.logs, lock_fd=data.lock_fd)
     try:
         supervisor = Supervisor(
-            children, lambda current: stack.parts(plan, current), ports, Silent(), on_change=publish
+            children, lambda current: stack.parts(plan, current), ports, Silent(), lives, on_change=publish
         )
         supervisor.start()  # now: the children need longer to start than we need to get ready to watch them
         key = settings.api_key.get_secret_value() if settings.api_key else None

@@ -7,13 +7,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ops.up import ports as free_ports
 from ops.up.children import Children, Event, Exited, GuardDied, Part, Said, Started, Stopped
 from ops.up.datadir import DataDirError
 from ops.up.guard import DEFAULT_GRACES
+from ops.up.lives import Lives
 from ops.up.restarts import Backoff
 
 EXIT_PORT_OR_DIRECTORY = 3
@@ -53,6 +54,7 @@ class Supervisor:
         make_parts: Callable[[Mapping[str, int]], Iterable[Part]],
         chosen: dict[str, int],
         display: Display,
+        lives: Lives,
         *,
         on_change: Callable[[Mapping[str, int], Mapping[str, int]], None] = lambda ports, pids: None,
         graces: Sequence[float] = DEFAULT_GRACES,
@@ -64,6 +66,7 @@ class Supervisor:
         self._make_parts = make_parts
         self._ports = chosen
         self._display = display
+        self._lives = lives
         self._on_change = on_change
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
@@ -128,7 +131,8 @@ class Supervisor:
             if watched.start_at is not None and watched.start_at <= now:
                 watched.start_at = None
                 watched.backoff.started(now)
-                self._children.spawn(watched.part)
+                part = watched.part
+                self._children.spawn(replace(part, env={**part.env, **self._lives.start(part.name)}))
 
     def _obey_signal(self, number: int) -> None:
         """The first one stops everything in order; only Ctrl-C after that means now."""
@@ -171,6 +175,7 @@ class Supervisor:
     def _on_exit(self, event: Exited) -> None:
         watched = self._watched[event.name]
         watched.pid = None
+        self._lives.ended(event.name)
         if self._stopping:
             return
         if watched.renewing:
@@ -229,10 +234,18 @@ class Supervisor:
             self._children.stop(self._graces)
             return
         self._children.revive()
+        self._begin_run()
         for watched in self._watched.values():
             watched.pid = None
             watched.renewing = False
             self._restart(watched, "was lost with the guard process")
+
+    def _begin_run(self) -> None:
+        """Nothing that was started is left: let its leases be handed back.  On a full disk they run out instead."""
+        try:
+            self._lives.all_ended()
+        except DataDirError as exc:
+            self._display.warning("up", f"upwell: {exc}")
 
 
 def how_it_ended(code: int) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 
 import httpx
 import pytest
@@ -37,7 +39,9 @@ def stack(tmp_path_factory, endpoint):
     docs.mkdir()
     for number in range(COUNT):
         (docs / f"{number:02d}.md").write_text(text(number))
-    stack = Stack(home, docs, UPWELL_EMBEDDINGS_URL=endpoint.url, UPWELL_EMBEDDINGS_MODEL="counting")
+    # What is held by the dead is never waited for here: it would take an hour.
+    patience = {"UPWELL_LEASE": "3600", "UPWELL_EMBEDDINGS_TIMEOUT": "3600"}
+    stack = Stack(home, docs, UPWELL_EMBEDDINGS_URL=endpoint.url, UPWELL_EMBEDDINGS_MODEL="counting", **patience)
     with stack:
         stack.wait_converged(COUNT)
         yield stack
@@ -145,6 +149,38 @@ def test_points_that_vanished_and_files_that_changed_are_found_by_verify_and_mad
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert all_is_there(stack)
     assert paid(endpoint) == before
+
+
+@pytest.mark.parametrize("victims", ["the index worker", "everything"])
+def test_what_the_killed_had_in_hand_goes_on_at_once(stack, endpoint, victims):
+    """A text on its way to be embedded, a document on its way to Qdrant: neither waits for the leases of the dead."""
+    docs, number = stack.docs[0], 40 if victims == "everything" else 60
+    worker = stack.pids["index"]
+    endpoint.behaviour.latency_s = 3600.0
+    (docs / f"{number}.md").write_text(text(number))
+    stack.wait_for(lambda: count(stack, "vectors.db", "flights"), 30)
+    os.kill(stack.pids["qdrant"], signal.SIGSTOP)
+    (docs / f"{number + 1}.md").write_text(text(number + 1))
+    stack.wait_for(lambda: count(stack, "ledger.db", "documents WHERE lease_until > 0"), 30)
+
+    for pid in living(str(stack.data)) if victims == "everything" else [worker]:
+        os.kill(pid, signal.SIGKILL)
+    endpoint.behaviour.latency_s = 0.0
+    if victims == "everything":
+        stack.process.wait(10)
+        stack.start()
+    else:
+        os.kill(stack.pids["qdrant"], signal.SIGCONT)
+        stack.wait_for(lambda: stack.pids.get("index") not in (None, worker), 30)
+
+    stack.wait_for(lambda: all_is_there(stack), 60)
+    stack.wait_converged()
+    assert count(stack, "ledger.db", "documents WHERE attempts > 0 OR interruptions > 0") == 0
+
+
+def count(stack: Stack, database: str, rows: str) -> int:
+    with closing(sqlite3.connect(f"file:{stack.data / database}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0])
 
 
 def test_a_lost_ledger_is_rebuilt_after_everything_was_killed_at_once_and_nothing_is_paid_for_again(stack, endpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ import json, sys
 from pathlib import Path
 from ops.up.children import Children, Part
 from ops.up.datadir import DataDir, DataDirError
+from ops.up.lives import Lives
 from ops.up.supervisor import Supervisor
 
 class Telling:
@@ -54,7 +56,7 @@ def publish(ports, pids):
                   "addresses": {"api": "http://127.0.0.1:1"}})
 
 children = Children(data.logs, lock_fd=data.lock_fd)
-supervisor = Supervisor(children, make, spec.get("ports", {}), Telling(), on_change=publish,
+supervisor = Supervisor(children, make, spec.get("ports", {}), Telling(), Lives(data.begin_run), on_change=publish,
                         graces=spec.get("graces", (2.5, 5.0, 1.5)))
 supervisor.start()
 code = supervisor.run()
@@ -173,6 +175,72 @@ def test_what_is_killed_is_started_again_and_that_is_said(start: Callable[..., R
     assert run.wait_for("restarting", "one")[2:] == ["was killed by SIGKILL", 0.2, 1]
     assert run.pid("one", but=before) != before
     assert run.pid("two") == other
+
+
+def test_the_next_start_of_what_died_is_told_so_and_no_other_is(start: Callable[..., Run]) -> None:
+    run = start(("one", 0, TELLS_ITS_LIFE), ("two", 0, TELLS_ITS_LIFE))
+    first, other = told(run, "one", 1), told(run, "two", 1)
+    assert first["ended"] == other["ended"] == first["runs"] == []
+
+    os.kill(run.pid("one"), signal.SIGKILL)
+
+    assert told(run, "one", 2)["ended"] == [first["life"]]
+    assert first["life"] != other["life"]
+
+
+def test_when_everything_was_killed_the_next_run_is_told_of_the_last_one(start: Callable[..., Run]) -> None:
+    run = start(("one", 0, TELLS_ITS_LIFE))
+    name = told(run, "one", 1)["life"].split("/")[0]
+
+    run.guard().kill()
+    run.wait_for("restarting", "one")
+    after = told(run, "one", 2)
+    run.end()
+
+    assert after["runs"] == [name]
+    second = start(("one", 0, TELLS_ITS_LIFE))
+    assert told(second, "one", 3)["runs"] == [after["life"].split("/")[0], name]
+
+
+def test_nobody_gets_the_data_directory_while_any_process_of_the_last_run_is_left(start: Callable[..., Run]) -> None:
+    """A frozen one may go on at any moment, with all that it holds; so may one that no kernel ends with its parent."""
+    run = start(("one", 0, OUTLIVES))
+    child = psutil.Process(int(wait_file(run.data / "outlives").read_text()))
+    run.remember_family()
+    lock = os.open(run.data / "lock", os.O_RDWR)
+    child.suspend()
+    guard = run.guard()
+    run.process.send_signal(signal.SIGSTOP)  # so that it cannot tidy up behind the guard
+
+    guard.kill()
+    run.process.kill()
+    run.process.wait(10)
+    until(lambda: run.survivors() == [child])
+
+    assert held(lock)
+    child.kill()
+    until(lambda: not held(lock))
+    os.close(lock)
+
+
+def held(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
+
+
+def told(run: Run, name: str, start: int) -> dict[str, Any]:
+    """Return what the process of this start (counted over all runs) of ``name`` found in its environment."""
+
+    def found() -> Any:
+        lines = (run.data / f"{name}.lives").read_text().splitlines() if (run.data / f"{name}.lives").exists() else []
+        mine = [json.loads(line) for line in lines if line.endswith("}")]
+        return mine[start - 1] if len(mine) >= start else None
+
+    return dict(until(found))
 
 
 def test_a_data_directory_that_cannot_be_written_is_told_once_and_stops_nothing(start: Callable[..., Run]) -> None:
@@ -418,9 +486,23 @@ def code(text: str) -> str:
     return first + "\n" + textwrap.dedent(rest)
 
 
+TELLS_ITS_LIFE = code("""import json, os, sys, time
+    names = {"life": "UPWELL_LIFE", "ended": "UPWELL_ENDED_LIVES", "runs": "UPWELL_ENDED_RUNS"}
+    found = {key: os.environ[name] for key, name in names.items()}
+    found |= {key: json.loads(found[key]) for key in ("ended", "runs")}
+    with open(sys.argv[1] + "/" + found["life"].split("/")[1] + ".lives", "a") as out:
+        out.write(json.dumps(found) + "\\n")
+    time.sleep(1000)""")
+
 DEAF = code("""import signal, sys, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     open(sys.argv[1] + "/deaf", "w")
+    time.sleep(1000)""")
+
+OUTLIVES = code("""import ctypes, os, sys, time
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # as where there is no such order: live on without the guard
+    with open(sys.argv[1] + "/draft", "w") as out: out.write(str(os.getpid()))
+    os.replace(sys.argv[1] + "/draft", sys.argv[1] + "/outlives")
     time.sleep(1000)""")
 
 PARENT = code("""import os, subprocess, sys, time

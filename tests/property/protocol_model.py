@@ -2,9 +2,10 @@
 
 One document, whose file has a history.  Up to three attempts interleave in every way; after them come any number of
 undisturbed ones.  An attempt may stop at any step, for ever (it was killed) or for as long as it likes (it was frozen);
-it may be taken over at any moment, and may fail at any step, with its last write unanswered.  A write is a set of
-chunks that land one by one, at any later time, in any order, each or never.  Hints need no place in the model: a claim
-may be tried whenever the ledger says that there is work.
+it may be taken over at any moment, and may fail at any step, with its last write unanswered.  A lease that is handed
+back early because its owner is dead (ADR 0044) is one of those moments, after that owner's last step.  A write is a
+set of chunks that land one by one, at any later time, in any order, each or never.  Hints need no place in the model:
+a claim may be tried whenever the ledger says that there is work.
 
     python -m tests.property.protocol_model        prints the states of each history, and what each protection is for
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from ops.up import ports, stack
 from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
+from ops.up.lives import KEPT, Lives, Run
 from ops.up.main import UpError, run
 from ops.up.progress import Progress, duration
 from ops.up.restarts import Backoff
@@ -51,6 +53,56 @@ def test_half_a_minute_of_health_is_forgiveness() -> None:
 def test_exit_codes_are_told_in_words() -> None:
     assert how_it_ended(-9) == "was killed by SIGKILL"
     assert how_it_ended(1) == "ended with exit code 1"
+
+
+# -------------------------------------------------------------------------------------------------------------- lives
+
+
+def test_a_start_is_told_who_it_is_and_which_starts_of_the_same_part_are_over() -> None:
+    lives = Lives(lambda: Run("b2", ("a1",)))
+    first, other = lives.start("index"), lives.start("index-2")
+    lives.ended("index")
+    again = lives.start("index")
+
+    assert [told["UPWELL_LIFE"] for told in (first, other, again)] == ["b2/index/1", "b2/index-2/1", "b2/index/2"]
+    assert [told["UPWELL_ENDED_LIVES"] for told in (first, other, again)] == ["[]", "[]", '["b2/index/1"]']
+    assert {told["UPWELL_ENDED_RUNS"] for told in (first, other, again)} == {'["a1"]'}
+
+
+def test_a_part_that_dies_again_and_again_is_told_of_its_last_lives() -> None:
+    lives = Lives(lambda: Run("b2"))
+    for _ in range(100):
+        told = json.loads(lives.start("index")["UPWELL_ENDED_LIVES"])
+        lives.ended("index")
+    assert told == [f"b2/index/{number}" for number in range(100 - KEPT, 100)]
+
+
+def test_when_all_ended_at_once_the_run_is_over_and_another_one_begins() -> None:
+    runs = iter([Run("a1"), Run("b2", ("a1",))])
+    lives = Lives(lambda: next(runs))
+    lives.start("index")
+    lives.all_ended()
+
+    told = lives.start("index")
+
+    assert (told["UPWELL_LIFE"], told["UPWELL_ENDED_LIVES"]) == ("b2/index/1", "[]")
+    assert told["UPWELL_ENDED_RUNS"] == '["a1"]'
+
+
+def test_a_data_directory_remembers_its_runs_and_a_copy_of_it_believes_none_of_them_dead(tmp_path: Path) -> None:
+    first = DataDir(tmp_path / "data")
+    began = first.begin_run()
+    assert began.ended == ()
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    first.close()
+
+    second = DataDir(tmp_path / "data")
+    copy = DataDir(tmp_path / "copy")
+
+    assert second.begin_run().ended == (began.name,)
+    assert copy.begin_run().ended == ()
+    second.close()
+    copy.close()
 
 
 # -------------------------------------------------------------------------------------------------------------- ports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from sqlalchemy import event, select
@@ -107,6 +108,17 @@ def test_a_ledger_whose_disk_is_full_promises_nothing_and_takes_uploads_again_wh
 
     limit["pages"] = 0
     assert store.put([b"at last"], filename="last.txt").created
+
+
+def test_what_a_killed_api_had_half_received_is_removed_a_day_later(store, engine, tmp_path):
+    drafts = [tmp_path / "data" / "uploads" / f".{name}.part" for name in ("old", "fresh")]
+    for draft in drafts:
+        draft.write_bytes(b"half of")
+    os.utime(drafts[0], (1.0, 1.0))
+
+    UploadStore(engine, RecordedHints(), tmp_path / "data", max_bytes=1000)
+
+    assert [draft.exists() for draft in drafts] == [False, True]
 
 
 def test_a_removed_upload_is_wanted_no_more_and_its_bytes_are_gone(store, engine, tmp_path):

@@ -23,6 +23,7 @@ from workers.contract.schema import documents, processes, sources
 from workers.contract.states import State
 
 OBSERVED_AT_ONCE = 500
+OWNER_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ def _fresh(known: Any, seen: Observation, now: float) -> dict[str, Any]:
         "desired_generation": known.desired_generation + 1,
         "observed_at": now,
         "attempts": 0,
+        "interruptions": 0,
         "next_try_at": None,
         "bulk": seen.bulk,
         "reason": None,
@@ -338,6 +340,11 @@ def scan_finished(engine: Engine, source: str) -> None:
 def process_name(kind: str) -> str:
     """Return the name under which this process beats: kind@host:pid."""
     return f"{kind}@{socket.gethostname()}:{os.getpid()}"
+
+
+def lease_owner(kind: str, life: str) -> str:
+    """Return what this process writes into its leases: ``life`` (LifeSettings), if any, and its name."""
+    return f"{life}/{process_name(kind)}"[:OWNER_CHARS] if life else process_name(kind)[:OWNER_CHARS]
 
 
 def beat(engine: Engine, kind: str, info: dict[str, Any]) -> None:

@@ -88,9 +88,11 @@ documents = Table(
     Column("lease_until", Float),  # None: nobody holds it
     Column("lease_owner", String(128)),
     Column("attempts", Integer, nullable=False, default=0),  # at this generation, counted at pick-up
+    Column("interruptions", Integer, nullable=False, default=0),  # attempts that ended with all of `upwell up`
     Column("next_try_at", Float),
     Column("verify_at", Float),  # a takeover happened: compare with Qdrant once its late writes must have landed
     Column("embed_lease_until", Float),
+    Column("embed_lease_owner", String(128)),
     Column("embed_next_try_at", Float),
     Column("searchable_at", Float),
     Column("indexed_at", Float),
@@ -143,6 +145,7 @@ audits = Table(
     Column("deep", Boolean, nullable=False, default=False),  # read every file again instead of its size and times
     Column("state", String(8), nullable=False),  # asked | running | done | failed
     Column("lease_until", Float),  # whoever runs it renews this; past it, another one starts it again
+    Column("lease_owner", String(128)),
     Column("starts", Integer, nullable=False, default=0),
     Column("started_at", Float),
     Column("finished_at", Float),

@@ -34,6 +34,19 @@ class LogSettings(Group):
         return value.lower() if isinstance(value, str) else value
 
 
+class LifeSettings(Group):
+    """Whose leases these are, and whose can be handed back; `upwell up` tells the processes that it starts."""
+
+    life: str = Field("", max_length=64, description="Set by upwell up: which start of which part a process is.")
+    ended_lives: tuple[str, ...] = Field(
+        (), description="Set by upwell up, as JSON: earlier starts of the same part whose process is gone."
+    )
+    ended_runs: tuple[str, ...] = Field(
+        (),
+        description="Set by upwell up, as JSON: earlier runs on the data directory; none of their processes is left.",
+    )
+
+
 class LedgerSettings(Group):
     """Where progress is remembered."""
 

@@ -48,13 +48,14 @@ class Auditor:
         directory: Path,
         *,
         interval_s: float,
+        owner: str | None = None,
         patience_s: float = auditing.PATIENCE_S,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._engine, self._open, self._files, self._hints = engine, open_index, files, hints
         self._directory, self._interval_s = directory, interval_s
         self._patience_s, self._settle_s = patience_s, settle_s
-        self._books, self._docket = Books(engine), Docket(engine)
+        self._books, self._docket = Books(engine), Docket(engine, owner)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audits", daemon=True)
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from workers.contract import schema
 from workers.contract.identity import NAMESPACE
 from workers.contract.schema import audits
+from workers.indexing.handback import Ended
 
 LEASE_S = 60.0
 MOST_STARTS = 3
@@ -48,8 +49,10 @@ class LostTurn(Exception):
 class Docket:
     """The audits of one deployment."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, owner: str | None = None) -> None:
+        """``owner``: who takes audits here, as in `intake.lease_owner`."""
         self._engine = engine
+        self._owner = owner
         self._reading = schema.reading(engine)
 
     def ask(self, by: AskedBy, *, repair: bool, deep: bool = False, key: str | None = None) -> str:
@@ -111,7 +114,13 @@ class Docket:
             taken = connection.execute(
                 update(audits)
                 .where(audits.c.id == row.id, or_(audits.c.state == "asked", audits.c.lease_until < now))
-                .values(state="running", starts=audits.c.starts + 1, started_at=now, lease_until=now + LEASE_S)
+                .values(
+                    state="running",
+                    starts=audits.c.starts + 1,
+                    started_at=now,
+                    lease_until=now + LEASE_S,
+                    lease_owner=self._owner,
+                )
                 .returning(*audits.c)
             ).one_or_none()
         return _audit(taken) if taken is not None else None
@@ -151,6 +160,12 @@ class Docket:
         """
         with self._engine.begin() as connection:
             self._write(connection, audit, {"state": "asked", "lease_until": None, "starts": audits.c.starts - 1})
+
+    def hand_back(self, ended: Ended) -> int:
+        """Let another housekeeper start anew what one that is no more was running; returns how many audits."""
+        with self._engine.begin() as connection:
+            dead = update(audits).where(audits.c.state == "running", ended.owns(audits.c.lease_owner))
+            return connection.execute(dead.values(lease_until=0.0)).rowcount
 
     def get(self, key: str) -> Audit | None:
         """Return one audit."""

@@ -26,6 +26,7 @@ from workers.housekeeping.pulse import Pulse
 from workers.housekeeping.settings import HousekeepingSettings
 from workers.housekeeping.sweep import Waiting, sweep
 from workers.indexing.facts import RECIPE_FACT
+from workers.indexing.handback import Ended
 from workers.indexing.ledger import Ledger
 
 log = structlog.get_logger()
@@ -51,7 +52,9 @@ def run(files: Files) -> None:
     broker = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=2)
     client = qdrant.connect(settings)
     auditor = _auditor(settings, engine, client, files, hints)
-    pulse = Pulse(ledger, Books(engine), Docket(engine), client, alias=settings.collection, url=settings.qdrant_url)
+    docket = Docket(engine)
+    _hand_back(settings, docket)
+    pulse = Pulse(ledger, Books(engine), docket, client, alias=settings.collection, url=settings.qdrant_url)
     auditor.start()
     pulse.start()
     trimmed_at = time.monotonic()
@@ -86,7 +89,16 @@ def _auditor(
         return None if collection is None else QdrantAudit(client, collection, settings.qdrant_url)
 
     directory = settings.data_dir / "audit"
-    return Auditor(engine, open_index, files, hints, directory, interval_s=settings.audit_interval)
+    owner = intake.lease_owner("beat", settings.life)
+    return Auditor(engine, open_index, files, hints, directory, interval_s=settings.audit_interval, owner=owner)
+
+
+def _hand_back(settings: HousekeepingSettings, docket: Docket) -> None:
+    """Free the audit that an earlier process was at, if `upwell up` knows that process to be gone."""
+    try:
+        docket.hand_back(Ended(settings.ended_lives, settings.ended_runs))
+    except SQLAlchemyError as exc:  # its lease runs out by itself
+        log.warning("audit.not_handed_back", error=type(exc).__name__)
 
 
 def _warn_of_eviction(broker: redis.Redis) -> None:

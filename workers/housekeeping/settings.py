@@ -8,6 +8,7 @@ from workers.contract.settings import (
     BrokerSettings,
     IndexSettings,
     LedgerSettings,
+    LifeSettings,
     LogSettings,
     QueryLogSettings,
     SourceSettings,
@@ -15,7 +16,7 @@ from workers.contract.settings import (
 
 
 class HousekeepingSettings(
-    LedgerSettings, BrokerSettings, IndexSettings, SourceSettings, LogSettings, QueryLogSettings
+    LedgerSettings, BrokerSettings, IndexSettings, SourceSettings, LifeSettings, LogSettings, QueryLogSettings
 ):
     """Everything the housekeeping process can be told."""
 

@@ -46,6 +46,7 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
+from workers.indexing.handback import Ended
 
 Vector = NDArray[np.float32]
 
@@ -168,6 +169,11 @@ class EmbeddingCache:
         if raw:
             with self._room().begin() as connection:
                 _forget_flights(connection, raw)
+
+    def hand_back(self, ended: Ended) -> int:
+        """Let others fetch at once what processes that are no more were fetching; returns how many texts."""
+        with self._room().begin() as connection:
+            return connection.execute(delete(flights).where(ended.owns(flights.c.owner))).rowcount
 
     def trim(self, entries: int, size: int) -> int:
         """Forget the longest unused vectors beyond ``entries``, and beyond ``size`` bytes; returns how many."""

@@ -39,8 +39,9 @@ class Embedded:
 class EmbeddingClaims:
     """The ledger, as the embedding stage uses it."""
 
-    def __init__(self, engine: Engine, *, lease_s: float) -> None:
+    def __init__(self, engine: Engine, owner: str, *, lease_s: float) -> None:
         self._engine = engine
+        self._owner = owner
         self._reading = schema.reading(engine)
         self.lease_s = lease_s
 
@@ -61,7 +62,7 @@ class EmbeddingClaims:
             rows = connection.execute(
                 update(documents)
                 .where(documents.c.id.in_(wanted), free)
-                .values(embed_lease_until=now + self.lease_s)
+                .values(embed_lease_until=now + self.lease_s, embed_lease_owner=self._owner)
                 .returning(documents.c.id, documents.c.token, documents.c.bulk, documents.c.searchable_at)
             ).all()
         rows = sorted(rows, key=lambda row: (row.bulk, row.searchable_at))

@@ -109,8 +109,7 @@ class Ledger(EmbeddingClaims, Due, Facts):
     ) -> None:
         Facts.__init__(self, engine)
         Due.__init__(self, engine)
-        EmbeddingClaims.__init__(self, engine, lease_s=lease_s)
-        self._owner = owner
+        EmbeddingClaims.__init__(self, engine, owner, lease_s=lease_s)
         self.vectors = EmbeddingCache(engine, owner)
         self._late_writes_s = late_writes_s
         # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
@@ -240,6 +239,7 @@ class Ledger(EmbeddingClaims, Due, Facts):
                 "generation": claim.generation,
                 "new_state": indexed.state.value,
                 "embed_lease": self.lease_s if indexed.embeds_here else None,
+                "embed_owner": self._owner if indexed.embeds_here else None,
                 "size": indexed.size,
                 **{name: getattr(indexed, name) for name in _COMMITTED},
             },
@@ -434,9 +434,11 @@ def _committing(connection: Connection) -> Update:
             bytes=bindparam("size"),
             state=case((moved_on, State.QUEUED.value), else_=bindparam("new_state", type_=String)),
             attempts=0,
+            interruptions=0,
             next_try_at=None,
             lease_until=None,
             lease_owner=None,
+            embed_lease_owner=bindparam("embed_owner"),
             embed_lease_until=now + bindparam("embed_lease", type_=Float),  # null where nobody goes on with it
             embed_next_try_at=None,
             searchable_at=now,

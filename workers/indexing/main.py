@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from workers.contract import intake, schema
 from workers.contract.logs import set_up_logs
@@ -18,6 +19,8 @@ from workers.errors import Transient, WorkerError
 from workers.indexing.settings import IndexWorkerSettings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from workers.indexing.stall import Stall
 
 log = structlog.get_logger()
@@ -59,8 +62,11 @@ def _serve(settings: IndexWorkerSettings) -> None:
     from workers.indexing.wiring import build
 
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
+    freed = _hand_back(settings, engine)
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
     worker, parser = build(settings, engine, Hints(app))
+    for bulk in (False, True):
+        worker.hints.look([document for document, is_bulk in freed if is_bulk == bulk], bulk=bulk)
     stall = Stall(lambda: messages_waiting(settings, (Queue.LIVE, Queue.BULK, Queue.EMBED)))
     register(app, worker, stall, BulkLane(settings.index_concurrency))
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
@@ -91,6 +97,23 @@ def _serve(settings: IndexWorkerSettings) -> None:
         worker.leases.give_back()
         parser.close()
         intake.leave(engine, "index-worker")
+
+
+def _hand_back(settings: IndexWorkerSettings, engine: Engine) -> tuple[tuple[str, bool], ...]:
+    """Free what earlier processes held that `upwell up` knows to be gone; returns documents, as (id, bulk)."""
+    from workers.indexing.cache import EmbeddingCache
+    from workers.indexing.handback import Ended, hand_back
+
+    ended = Ended(settings.ended_lives, settings.ended_runs)
+    try:
+        freed = hand_back(engine, ended)
+        texts = EmbeddingCache(engine, "").hand_back(ended) if ended.lives or ended.runs else 0
+    except SQLAlchemyError as exc:  # busy or full: their leases run out by themselves
+        log.warning("lease.not_handed_back", error=type(exc).__name__)
+        return ()
+    if freed.documents or freed.embeddings or texts:
+        log.info("lease.handed_back", documents=len(freed.documents), embeddings=freed.embeddings, texts=texts)
+    return freed.documents
 
 
 def _end_when_stuck(stall: Stall) -> None:

@@ -12,11 +12,12 @@ from workers.contract.settings import (
     EmbeddingSettings,
     IndexSettings,
     LedgerSettings,
+    LifeSettings,
     LogSettings,
 )
 
 
-class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, LogSettings):
+class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, EmbeddingSettings, LifeSettings, LogSettings):
     """Everything an index worker can be told."""
 
     index_concurrency: int = Field(4, ge=1, le=256, description="Documents that one index worker works on at a time.")

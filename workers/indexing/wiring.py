@@ -66,7 +66,7 @@ def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> tuple[
 def _ledger(settings: IndexWorkerSettings, engine: Engine) -> Ledger:
     ledger = Ledger(
         engine,
-        intake.process_name("index-worker"),
+        intake.lease_owner("index-worker", settings.life),
         lease_s=settings.lease,
         # What a silent attempt has sent may be on its way until its lease is over, and then for one client timeout.
         late_writes_s=settings.lease + settings.qdrant_timeout,
