@@ -47,8 +47,10 @@ def _details(why: dict[str, Any]) -> list[str]:
         lines.append(f"{NAMES.get(name, name)}: {at}")
     if why.get("matched") is not None:
         lines.append(f"words of the query that it has: {', '.join(why['matched']) or 'none'}")
+    if why.get("named"):
+        lines.append(f"words of the query in its file's name: {', '.join(why['named'])}")
     if why.get("missing"):
-        lines.append(f"words that it does not have: {', '.join(why['missing'])}")
+        lines.append(f"words that neither it nor its name has: {', '.join(why['missing'])}")
     best = why.get("best")
     if best:
         page = f", page {best['page']}" if best.get("page") is not None else ""

@@ -12,7 +12,7 @@ from ops.cli.filters import FILTER_HELP, parse_filters
 from ops.cli.output import JSON_OPTION, clean, is_terminal, print_json, remark
 
 SNIPPET = 320
-NAMES = {"dense": "by meaning", "bm25": "by words"}
+NAMES = {"dense": "by meaning", "bm25": "by words", "name": "by name"}
 
 
 class Mode(StrEnum):
@@ -110,9 +110,9 @@ def reasons(why: dict[str, Any]) -> list[str]:
     for name, place in (why.get("lists") or {}).items():
         lines.append(f"{NAMES.get(name, name)}: number {place['rank']}, score {place['score']:.3f}")
     if why.get("fusion"):
-        lines.append(f"both together ({why['fusion']}): {why['score']:.3f}")
+        lines.append(f"together ({why['fusion']}): {why['score']:.3f}")
     if why.get("missing"):
-        lines.append(f"words that it does not have: {', '.join(why['missing'])}")
+        lines.append(f"words that neither it nor its name has: {', '.join(why['missing'])}")
     if why.get("filters"):
         lines.append(f"passes: {'; '.join(why['filters'])}")
     at = [f"chunk {why['chunk']}"] if why.get("chunk") is not None else []

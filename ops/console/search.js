@@ -2,7 +2,7 @@
 // Loaded before console.js, whose helpers ($, api, element) it uses when it is called.
 "use strict";
 
-const NAMES = { dense: "by meaning", bm25: "by words" };
+const NAMES = { dense: "by meaning", bm25: "by words", name: "by name" };
 const COMMON = ["source", "filetype", "language", "modified:year"];
 const OURS = new Set(["source", "path", "title", "filetype", "language", "author", "created", "modified", "url",
   "heading", "page", "chunk", "sidecar_error"]);
@@ -131,8 +131,9 @@ function why(hit) {
   for (const [name, place] of Object.entries(told.lists || {})) {
     say(NAMES[name] || name, `number ${place.rank}, score ${place.score.toFixed(3)}`);
   }
-  if (told.fusion) say("both together", told.score.toFixed(3));
+  if (told.fusion) say("together", told.score.toFixed(3));
   say("words it has", (told.matched || []).join(", "));
+  say("words in its file's name", (told.named || []).join(", "));
   say("words it lacks", (told.missing || []).join(", "));
   say("conditions it passes", (told.filters || []).join("; "));
   say("place", [`chunk ${told.chunk}`, told.page && `page ${told.page}`, told.heading].filter(Boolean).join(", "));

@@ -76,6 +76,32 @@ def test_an_edit_a_rename_and_a_deletion_are_followed(stack):
     stack.wait_for(lambda: "journey.md" not in stack.paths("ferry Gozo"), 20)
 
 
+def test_a_file_is_found_by_its_name_and_after_a_rename_by_the_new_one_alone(stack):
+    docs = stack.docs[0]
+    (docs / "bills").mkdir()
+    (docs / "bills" / "ACME-invoice_0042.txt").write_text("Please pay within thirty days. Thank you very much.\n")
+    for number, text in enumerate(("An invoice is due in a month.", "ACME sells anvils.", "Room 0042 is cold.")):
+        (docs / f"other-{number}.txt").write_text(f"{text}\n")
+    stack.wait_for(lambda: "other-2.txt" in stack.paths("cold room"), 20)
+    stack.wait_converged()
+    spellings = ("ACME-invoice_0042.txt", "acme-invoice_0042", "acme invoice", "Invoice 0042 ACME", "AcmeInvoice")
+    for mode in ("hybrid", "lexical"):
+        for query in (*spellings, "bills/ACME-invoice_0042.txt", "where is the acme invoice 0042?"):
+            assert stack.paths(query, mode=mode)[0] == "bills/ACME-invoice_0042.txt", (mode, query)
+    hit = stack.search("acme invoice", explain=True)["hits"][0]
+    assert "its file's name has the words acme, invoice" in hit["explain"]["summary"].lower()
+    before = tokens(stack)
+
+    (docs / "bills" / "ACME-invoice_0042.txt").rename(docs / "bills" / "Globex-receipt.txt")
+    stack.wait_for(lambda: stack.paths("globex receipt")[:1] == ["bills/Globex-receipt.txt"], 20)
+    stack.wait_converged()
+
+    assert tokens(stack) == before
+    for query in spellings:
+        assert not any("ACME" in path for path in stack.paths(query))
+        assert stack.paths(query, mode="lexical")[:1] != ["bills/Globex-receipt.txt"]
+
+
 def test_a_rename_embeds_nothing(stack):
     docs = stack.docs[0]
     (docs / "long.md").write_text("\n\n".join(f"# Part {n}\n\nSome words about topic number {n}." for n in range(20)))

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "freshness": "close of a dropped file to found by lexical and by semantic search",
     "folders": "watched folders at size: rename, second start beside find, unmount, close to hint",
     "compare": "search quality beside LangChain, LlamaIndex, BM25 alone and dense alone",
+    "names": "files found by their names, spelled in several ways; what misleading names cost",
     "retrieval": "BM25 variants and fusions on collections with known answers",
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
     "scale": "what the ledger costs at up to millions of documents, and what ten million would",

@@ -10,8 +10,20 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 
 from tests.bench.answers import Vectors
-from workers.adapters.bm25 import SparseVector, document_vector
-from workers.adapters.qdrant_search import BM25_LEAST, BM25_POWER, BM25_WORD, DENSE_WEIGHT, PREFETCH, SAMPLE
+from workers.adapters.bm25 import SparseVector
+from workers.adapters.names import apart, chunk_vector
+from workers.adapters.qdrant_fusion import (
+    BM25_LEAST,
+    BM25_POWER,
+    BM25_WORD,
+    DENSE_WEIGHT,
+    NAME_BESIDE_WORDS,
+    NAME_POWER,
+    NAME_SHARE,
+    NAME_WEIGHT,
+    rarest,
+)
+from workers.adapters.qdrant_search import PREFETCH, SAMPLE
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.parse.text import read_text
 from workers.query.filters import EVERYTHING, Condition
@@ -23,7 +35,9 @@ NOWHERE = -9.0
 class Memory:
     """Chunks of documents; ``without`` leaves some of them out of everything, rarity and sample included."""
 
-    def __init__(self, documents: Mapping[str, str], vectors: Vectors, languages: tuple[str, ...]) -> None:
+    def __init__(
+        self, documents: Mapping[str, str], vectors: Vectors, languages: tuple[str, ...], *, named: bool = True
+    ) -> None:
         self._languages = languages
         made = [each for name, text in documents.items() for each in chunk(name, read_text(text.encode(), name), _CUT)]
         self.documents = np.array([each.document_id for each in made])
@@ -40,7 +54,7 @@ class Memory:
         ]
         held: dict[int, list[tuple[int, float]]] = {}
         for number, each in enumerate(made):
-            vector = document_vector(each.embedded_text)
+            vector = chunk_vector(each.embedded_text, each.document_id if named and each.first else None)
             for token, weight in zip(vector.indices, vector.values, strict=True):
                 held.setdefault(token, []).append((number, weight))
         self._held = {
@@ -71,19 +85,25 @@ class Memory:
         unrelated: float | None = None,
     ) -> list[Found]:
         sums: dict[int, float] = {}
-        bm25 = self._bm25(words) if words is not None else np.zeros(len(self._ids))
-        listed = [n for n in self._first(bm25, max(PREFETCH, limit)) if bm25[n] > 0]
+        of_texts, of_names = apart(words) if words is not None else (SparseVector([], []), SparseVector([], []))
+        bm25, named = self._bm25(of_texts), self._bm25(of_names)
         if meaning is None or self._vectors is None or unrelated is None:
-            sums = {n: float(bm25[n]) for n in listed}
+            both = bm25 + NAME_BESIDE_WORDS * named
+            sums = {n: float(both[n]) for n in self._first(both, max(PREFETCH, limit)) if both[n] > 0}
         else:
             cosines = np.where(self._there, self._vectors @ meaning, NOWHERE)
             unit = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
             for n in self._first(cosines, max(PREFETCH, limit)):
                 sums[n] = unit * (float(cosines[n]) - unrelated)
-            half = max(BM25_LEAST, BM25_WORD * sum(words.values)) if words is not None else BM25_LEAST
-            for n in listed:
-                raised = float(bm25[n]) ** BM25_POWER
-                sums[n] = sums.get(n, 0.0) + raised / (raised + half**BM25_POWER)
+            asked = sum(of_texts.values)
+            for scores, half, power, most in (
+                (bm25, max(BM25_LEAST, BM25_WORD * asked), BM25_POWER, 1.0),
+                (named, NAME_SHARE * rarest(self._points) * asked, NAME_POWER, NAME_WEIGHT),
+            ):
+                for n in self._first(scores, max(PREFETCH, limit)):
+                    if scores[n] > 0:
+                        raised = float(scores[n]) ** power
+                        sums[n] = sums.get(n, 0.0) + most * raised / (raised + half**power)
         best = sorted(sums, key=lambda n: (-sums[n], self._ids[n]))[:limit]
         dense = self._vectors
         return [

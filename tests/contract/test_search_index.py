@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
 from tests.conftest import HOST
-from workers.adapters import bm25
+from workers.adapters import bm25, names
 from workers.adapters.qdrant import QdrantIndex, create_collection
 from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract.settings import IndexSettings
@@ -258,6 +259,30 @@ def test_the_fused_score_is_what_both_lists_make_together(client, collection, se
         )
         assert one.score == pytest.approx(together, abs=1e-5)
     assert "dense" not in next(one for one in found if one.content == "boiler").lists
+
+
+def test_a_file_whose_name_is_asked_for_is_before_those_whose_texts_have_the_words(client, collection, search):
+    """Nothing in its text says so; the others have every word of the query, and are near by meaning."""
+    texts = ["acme invoice 2023"] * 12 + ["hedge"]
+    points = []
+    for number, text in enumerate(texts):
+        words = names.chunk_vector(text, "bills/2023/ACME-invoice_0042.txt" if number == 12 else f"{number}.txt")
+        sparse = m.SparseVector(indices=words.indices, values=words.values)
+        payload = {"tenant": "default", "content": text, "embedded": True}
+        meaning = [1.0, 0.4 + number / 100] if number < 12 else [1.0, 0.75]
+        points.append(m.PointStruct(id=point_id(number), vector={"": meaning, "bm25": sparse}, payload=payload))
+    client.upsert(collection, points, wait=True)
+    meaning = np.array([1.0, 0.0], dtype=np.float32)
+    for query in ("ACME-invoice_0042.txt", "acme invoice 0042", "bills/2023/ACME-invoice_0042.txt"):
+        words = names.with_names(bm25.search_vector(query))
+
+        hybrid = search.find(words, meaning, limit=13, explain=True, unrelated=0.8)
+        lexical = search.find(words, None, limit=13)
+
+        assert [found[0].id for found in (hybrid, lexical)] == [point_id(12)] * 2
+        assert hybrid[0].lists["name"].rank == 1
+        x, h = hybrid[0].lists["name"].score, 0.5 * math.log(14 / 1.5) * sum(words.values) / 2
+        assert hybrid[0].score == pytest.approx(2 * x**4 / (x**4 + h**4), abs=1e-4)
 
 
 class Far:

@@ -116,7 +116,7 @@ def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, 
     assert done.out.splitlines()[3:] == [
         "   > It has the words boiler.",
         "   > by words: number 1, score 9.500",
-        "   > words that it does not have: cellar",
+        "   > words that neither it nor its name has: cellar",
         "   > passes: source = inbox",
         "   > chunk 4, page 3, version abcdef",
     ]

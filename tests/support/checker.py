@@ -24,7 +24,7 @@ from sqlalchemy import Engine, Row, select
 
 from producers.ignore import IGNORE_FILE, IgnoreRules
 from producers.roots import MARKER
-from workers.adapters import bm25
+from workers.adapters import bm25, names
 from workers.contract import schema
 from workers.contract.identity import document_id, normal_path
 from workers.contract.messages import Queue
@@ -196,7 +196,8 @@ class Checker:
             if cosine < 0.999:
                 what = f"the vector of another text (cosine {cosine:.3f}): {_short(_text(point))}"
                 report.findings.append(Finding("vector", wanted.name, what))
-            sparse = bm25.document_vector(text)
+            name = wanted.path if point["payload"].get("chunk_index") == 0 else None
+            sparse = names.chunk_vector(text, name)
             if dict(zip(*_sparse(point), strict=True)).keys() != set(sparse.indices):
                 what = f"the BM25 vector of another text: {_short(_text(point))}"
                 report.findings.append(Finding("vector", wanted.name, what))

@@ -41,6 +41,7 @@ class MemoryIndex:
                     "embedded": point.vector is not None,
                     "vector": point.vector,
                     "refused": False,
+                    "name": point.name,
                 }
                 self.points[point.id] = point.payload | fields
 

@@ -75,6 +75,19 @@ def test_an_insertion_at_the_top_embeds_only_itself_and_moves_the_others(bench):
     assert [p["metadata"]["chunk"] for p in bench.index.points.values() if p["content"] == "two"] == [2]
 
 
+def test_the_first_chunk_carries_the_documents_name_and_hands_it_on(bench):
+    key = bench.write("acme.txt", "one\n\ntwo")
+    bench.run(key)
+    bench.embedder.texts.clear()
+    for text, first in (("zero\n\none\n\ntwo", "zero"), ("two\n\none", "two")):
+        bench.write("acme.txt", text)
+        bench.run(key)
+
+        named = {p["content"]: p["name"] for p in bench.index.points.values() if p["name"] is not None}
+        assert named == {first: "acme.txt"}
+    assert len(bench.embedder.texts) == 1  # zero
+
+
 def test_a_touch_parses_nothing_and_writes_nothing(bench):
     key = bench.write("a.txt", "one")
     bench.run(key)

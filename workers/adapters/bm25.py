@@ -8,7 +8,8 @@ What a stored chunk has, so that every reader finds it (figures in ADR 0012):
   tokenizer (which in turn loses numbers, so it gets nothing else);
 * the parts of `camelCase` words, and `snake_case`, `dotted.names` and hyphened words written as one.
 
-A query asks for each of its words once: a word whose two stems differ has half its weight on either.
+A query asks for each of its words once: a word whose two stems differ has half its weight on either.  Words of
+names are in `names`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
 from workers.adapters.language import MOST_PLAIN, language_of
 
-BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds 3"
+BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds names 4"
 """Part of the recipe: other token ids need other points."""
 
 LONGEST_WORD = 100
@@ -109,6 +110,11 @@ def word_ids(word: str, languages: tuple[str, ...] = ()) -> tuple[int, ...]:
     for name in languages:
         found |= dict.fromkeys(_model(name).embed_query(word).indices)
     return tuple(found)
+
+
+def segment_ids(run: str) -> tuple[int, ...]:
+    """Return the token ids of the words in a run of an unspaced script."""
+    return tuple(_segments().embed_query(_clean(run)).indices)
 
 
 def languages_of(query: str, languages: Sequence[str] = ()) -> tuple[str, ...]:

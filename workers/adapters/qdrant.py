@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from workers.adapters import bm25
+from workers.adapters import names
 from workers.adapters.qdrant_fields import FieldIndexes, told_of
 from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
@@ -404,7 +404,7 @@ def _set_payload(
 
 
 def _vectors(point: Point) -> dict[str, Any]:
-    sparse = bm25.document_vector(point.text)
+    sparse = names.chunk_vector(point.text, point.name)
     vectors: dict[str, Any] = {SPARSE: {"indices": sparse.indices, "values": sparse.values}}
     if point.vector is not None:
         vectors[UNNAMED] = point.vector.tolist()

@@ -15,6 +15,7 @@ from workers.adapters.bm25 import SparseVector
 from workers.adapters.language import NAMES
 from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import payload_key, qdrant_filter
+from workers.adapters.qdrant_fusion import SPARSE, fused, lists_of, single, total, using
 from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_wire import ask, unanswered
 from workers.contract.identity import TENANT
@@ -24,23 +25,16 @@ from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
 from workers.query.ports import VectorRefused
 from workers.query.values import Background, Found, Place, Vector
 
-SPARSE = "bm25"
 PREFETCH = 100
 """Fewest points in each list that is fused: DBSF takes a list's spread from its members, so not a handful."""
 
 SPARE = 16
 """Points beyond the limit: so that ties at the limit are broken by us, and always in the same way."""
 
-DENSE_WEIGHT = 1.7
-BM25_WORD, BM25_LEAST, BM25_POWER = 3.0, 10.0, 1.5
-"""The BM25 score that is worth half of the most that words can give: so much for each word that is asked for, and how
-steep it is there.  A few words in common with a long question, or with one in another language, are chance or a name,
-and must not outweigh what is near by meaning."""
-
 VECTORS_SEEN_S = 60.0
-BACKGROUND_S = 120.0
+BACKGROUND_S, BACKGROUND_SMALL_S = 120.0, 5.0
 SAMPLE = 256
-"""How long a picture of the whole index is believed, and how many of its vectors make it."""
+"""How long a picture of the whole index is believed (a small one may grow), and how many of its vectors make it."""
 
 TYPES_S = 30.0
 TYPES_UNKNOWN_S = 2.0
@@ -78,16 +72,16 @@ class QdrantSearch:
         vectors: bool = False,
         unrelated: float | None = None,
     ) -> list[Found]:
-        lists: dict[str, Any] = {}  # dense first: the formula of the fusion counts on it
-        if meaning is not None:
-            lists["dense"] = meaning.tolist()
-        if words is not None and words.indices:
-            lists["bm25"] = {"indices": words.indices, "values": words.values}
+        lists = lists_of(words, meaning, names_apart=meaning is not None and unrelated is not None)
         if not lists:
             return []
         condition = self._condition(filters)
         deep = max(PREFETCH, limit + SPARE)
-        best = _fused(lists, condition, deep, unrelated) if len(lists) == 2 else _single(lists, condition)
+        if len(lists) == 1:
+            best = single(lists, condition)
+        else:
+            how = {"fusion": "dbsf"} if unrelated is None else total(lists, unrelated, self.background().points)
+            best = fused(lists, condition, deep, how)
         best |= {"with_payload": True, "with_vector": vectors}
         others = [_ids_of(name, query, condition, deep) for name, query in lists.items()] if explain else []
         with self._translated(dense=meaning is not None, filtered=filters != EVERYTHING):
@@ -191,7 +185,7 @@ class QdrantSearch:
         Ids are digests, so the first ones in their order are a fair sample, and asking for them reads little.
         """
         now = time.monotonic()
-        if self._background is None or now - self._background[0] > BACKGROUND_S:
+        if self._background is None or now - self._background[0] > _believed_s(self._background[1]):
             with self._translated():
                 points = self._client.get_collection(self._collection).points_count or 0
                 ours = {"must": [_TENANT, _EMBEDDED]}
@@ -290,44 +284,8 @@ class QdrantSearch:
             raise IndexUnavailable(unanswered(exc, told, f"{self._timeout:g} s (UPWELL_QUERY_TIMEOUT)")) from None
 
 
-def _fused(
-    lists: Mapping[str, Any], condition: Mapping[str, Any], deep: int, unrelated: float | None
-) -> dict[str, Any]:
-    return {
-        "prefetch": [
-            # The filter belongs into each list: applied after the fusion it would leave less than was asked for.
-            {"query": query, "using": _using(name), "filter": condition, "limit": deep}
-            for name, query in lists.items()
-        ],
-        "query": {"fusion": "dbsf"} if unrelated is None else _sum(unrelated, sum(lists["bm25"]["values"])),
-    }
-
-
-def _sum(unrelated: float, words_asked: float) -> dict[str, Any]:
-    """Return what both scores make together: each between 0 and about 1, whatever the model and the query's length.
-
-    dense: how far the cosine is above what counts as nothing for this query, in units of the room there; a point that
-    is not in that list has that.  BM25: x^1.5 / (x^1.5 + h^1.5), where h grows with the query.  Constants in ADR 0025.
-    """
-    weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
-    dense = {"mult": [weight, {"sum": ["$score[0]", -unrelated]}]}
-    raised = {"pow": {"base": "$score[1]", "exponent": BM25_POWER}}
-    room = {"sum": [raised, max(BM25_LEAST, BM25_WORD * words_asked) ** BM25_POWER]}
-    words = {"div": {"left": raised, "right": room}}
-    return {"formula": {"sum": [dense, words]}, "defaults": {"$score[0]": unrelated, "$score[1]": 0.0}}
-
-
-def _single(lists: Mapping[str, Any], condition: Mapping[str, Any]) -> dict[str, Any]:
-    ((name, query),) = lists.items()
-    return {"query": query, "using": _using(name), "filter": condition}
-
-
 def _ids_of(name: str, query: Any, condition: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    return {"query": query, "using": _using(name), "filter": condition, "limit": limit, "with_payload": False}
-
-
-def _using(name: str) -> str | None:
-    return SPARSE if name == "bm25" else None  # the dense vector is the unnamed one
+    return {"query": query, "using": using(name), "filter": condition, "limit": limit, "with_payload": False}
 
 
 def _tied(points: Sequence[Mapping[str, Any]], limit: int) -> bool:
@@ -354,6 +312,11 @@ def _point(point: Mapping[str, Any]) -> Found:
         point.get("payload") or {},
         vector=np.asarray(dense, dtype=np.float32) if isinstance(dense, list) else None,
     )
+
+
+def _believed_s(picture: Background) -> float:
+    """Return how long a picture of the index is believed: a small one may be growing."""
+    return BACKGROUND_S if picture.points > SAMPLE else BACKGROUND_SMALL_S
 
 
 def _beside(other: Found, one: Found) -> bool:

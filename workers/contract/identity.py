@@ -32,10 +32,12 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def chunk_id(document: str, digest: str, occurrence: int) -> str:
+def chunk_id(document: str, digest: str, occurrence: int, *, first: bool = False) -> str:
     """Return the point id of a chunk.
 
     ``occurrence`` numbers the repeats of one text within a document (0 for the first).  The position is left out on
-    purpose: a paragraph inserted at the top must not rename every chunk below it.
+    purpose: a paragraph inserted at the top must not rename every chunk below it.  Only the ``first`` chunk of a
+    document is another point for being that, because it carries the words of the document's name.
     """
-    return str(uuid5(NAMESPACE, f"{document}\x1f{digest}\x1f{occurrence}"))
+    parts = (document, digest, str(occurrence), *(["first"] if first else []))
+    return str(uuid5(NAMESPACE, "\x1f".join(parts)))

@@ -22,6 +22,7 @@ class Point:
     text: str  # what BM25 is computed from
     payload: dict[str, Any]
     vector: Vector | None = None
+    name: str | None = None  # its document's path, whose words BM25 gets as well; the first chunk has it
 
 
 @dataclass(frozen=True, slots=True)

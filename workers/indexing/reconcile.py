@@ -361,6 +361,7 @@ class Pipeline:
                     "digest": piece.digest,
                     "tenant": TENANT,
                 },
+                name=claim.path if piece.first else None,
             )
             for piece in wanted
         ]

@@ -53,7 +53,8 @@ class Chunk:
     """What is embedded, stored and cited.
 
     ``content`` is what people read; ``embedded_text`` is what is embedded and indexed (heading path + content).  The
-    point's id is derived from ``embedded_text`` and never from the position, so an edit elsewhere leaves it alone.
+    point's id is derived from ``embedded_text`` and, but for the first chunk, never from the position, so an edit
+    elsewhere leaves it alone.
     """
 
     document_id: str
@@ -70,6 +71,11 @@ class Chunk:
         return text_digest(self.embedded_text)
 
     @property
+    def first(self) -> bool:
+        """Whether it begins its document, and carries the words of the document's name."""
+        return self.index == 0
+
+    @property
     def id(self) -> str:
         """Point id (uuid5)."""
-        return chunk_id(self.document_id, self.digest, self.occurrence)
+        return chunk_id(self.document_id, self.digest, self.occurrence, first=self.first)

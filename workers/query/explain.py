@@ -10,7 +10,7 @@ from workers.query.ranking import Candidate
 from workers.query.values import Found, Place
 from workers.query.words import Terms
 
-_LISTS = {"dense": "meaning", "bm25": "words"}
+_LISTS = {"dense": "meaning", "bm25": "words", "name": "name"}
 PREVIEW = 160
 
 
@@ -26,7 +26,7 @@ def explained(
     """Return what put a hit where it is: rank and score in each list, words, filters, steps after the fusion."""
     found = one.found
     text = embedded_text(found)
-    matched = terms.matched(text)
+    matched, named = terms.matched(text), terms.named(path_of(found))
     return {
         "rank": rank,
         "score": found.score,
@@ -34,7 +34,8 @@ def explained(
         "fusion": fusion if len(found.lists) > 1 else None,
         "lists": {name: {"rank": place.rank, "score": place.score} for name, place in found.lists.items()},
         "matched": matched,
-        "missing": terms.missing(text),
+        "named": named,
+        "missing": [word for word in terms.missing(text) if word not in named],
         "filters": [told(part) for part in parts_of(filters)],
         "steps": [dict(step) for step in one.steps],
         "duplicates": len(one.duplicates),
@@ -47,7 +48,7 @@ def explained(
         "version": found.version,
         "indexed_at": found.payload.get("indexed_at"),
         "embedded": found.payload.get("embedded"),
-        "summary": summary(found.lists, matched, one),
+        "summary": summary(found.lists, matched, named, one),
     }
 
 
@@ -57,6 +58,11 @@ def embedded_text(found: Found) -> str:
     return f"{heading}\n\n{found.content}" if heading else found.content
 
 
+def path_of(found: Found) -> str:
+    """Return where its document is: the name that people know it by."""
+    return str(found.metadata.get("path") or "")
+
+
 def parts_of(filters: Condition) -> tuple[Condition, ...]:
     """Return the conditions that must all hold."""
     if filters == EVERYTHING:
@@ -64,16 +70,18 @@ def parts_of(filters: Condition) -> tuple[Condition, ...]:
     return filters.parts if isinstance(filters, All) else (filters,)
 
 
-def summary(lists: Mapping[str, Place], matched: Sequence[str], one: Candidate) -> str:
+def summary(lists: Mapping[str, Place], matched: Sequence[str], named: Sequence[str], one: Candidate) -> str:
     """Return the reasons as a sentence for people who have never heard of a vector."""
     said = []
     if matched:
         said.append(f"It has the word{'s' * (len(matched) > 1)} {_listed(matched)}")
+    if named:
+        said.append(f"its file's name has the word{'s' * (len(named) > 1)} {_listed(named)}")
     for name, place in lists.items():
         said.append(f"it is number {place.rank} by {_LISTS.get(name, name)}")
     if lists and "dense" not in lists:
         said.append("it is not among the nearest by meaning")
-    if len(lists) == 1 and "bm25" not in lists:
+    if lists.keys() == {"dense"}:
         said.append("it was found by meaning alone")
     for step in one.steps:
         match step["step"]:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workers.adapters.names import apart
 from workers.query import ranking
-from workers.query.explain import PREVIEW, embedded_text, parts_of
+from workers.query.explain import PREVIEW, embedded_text, parts_of, path_of
 from workers.query.filters import AnyOf, Condition, both, fields_of, matches, told
 from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.requests import ExplainRequest
@@ -92,7 +93,10 @@ def _of_lists(
 ) -> dict[str, list[Found]]:
     found: dict[str, list[Found]] = {}
     if request.mode != "semantic" or asked.meaning is None:
-        found["bm25"] = index.find(asked.terms.vector, None, limit=limit, filters=wanted)
+        words, names = apart(asked.terms.vector) if asked.unrelated is not None else (asked.terms.vector, None)
+        found["bm25"] = index.find(words, None, limit=limit, filters=wanted)
+        if names is not None:
+            found["name"] = index.find(names, None, limit=limit, filters=wanted)
     if asked.meaning is not None:
         found["dense"] = index.find(None, asked.meaning, limit=limit, filters=wanted)
     return found
@@ -123,8 +127,8 @@ def _judged(request: ExplainRequest, result: SearchResult, standing: Standing, r
         }
     at = f"number {standing.rank}" if standing.rank is not None else f"beyond number {DEEP}"
     why = [f"Its best chunk is {at}; the search shows {request.limit}"]
-    for name, what in (("bm25", "by words"), ("dense", "by meaning")):
-        if name in standing.lists:
+    for name, what in (("bm25", "by words"), ("dense", "by meaning"), ("name", "by name")):
+        if standing.lists.get(name) or (name in standing.lists and name != "name"):
             place = standing.lists[name]
             why.append(f"{what} it is number {place.rank}" if place else f"{what} it is not among the first {DEEP}")
     if not standing.chunk.payload.get("embedded", True) and result.mode != "lexical":
@@ -133,17 +137,17 @@ def _judged(request: ExplainRequest, result: SearchResult, standing: Standing, r
 
 
 def _nothing_in_common(asked: Asked, passing: Sequence[Found]) -> dict[str, Any]:
-    text = "It has none of the query's words"
+    text = "Neither its text nor its name has a word of the query"
     if asked.meaning is None:
         text += ", and this search went by words alone"
     elif not any(chunk.payload.get("embedded") for chunk in passing):
         text += ", and its meaning is not computed yet"
-    return {"matched": [], **_said("nothing_in_common", text + ".")}
+    return {"matched": [], "named": [], **_said("nothing_in_common", text + ".")}
 
 
 def _shown(standing: Standing, asked: Asked) -> dict[str, Any]:
     chunk = standing.chunk
-    text = embedded_text(chunk)
+    text, named = embedded_text(chunk), asked.terms.named(path_of(chunk))
     return {
         "fused_rank": standing.rank,
         "lists": {
@@ -151,7 +155,8 @@ def _shown(standing: Standing, asked: Asked) -> dict[str, Any]:
             for name, place in standing.lists.items()
         },
         "matched": asked.terms.matched(text),
-        "missing": asked.terms.missing(text),
+        "named": named,
+        "missing": [word for word in asked.terms.missing(text) if word not in named],
         "best": {
             "id": chunk.id,
             "chunk": chunk.chunk_index,

@@ -16,6 +16,7 @@ from workers.adapters.bm25 import (
     unspaced_runs,
     word_ids,
 )
+from workers.adapters.names import NAME, name_weights, with_names
 
 Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
@@ -26,8 +27,9 @@ class Terms:
 
     def __init__(self, query: str, languages: Sequence[str] = ()) -> None:
         self._query = query
-        self.vector = search_vector(query, languages)
-        self.ids = frozenset(self.vector.indices)
+        text = search_vector(query, languages)
+        self.ids = frozenset(text.indices)
+        self.vector = with_names(text)
         self._languages = languages_of(query, languages)
         # A stop word of the query's language is still a word in English: it counts only if search asks for it.
         asked = [(query[start:end], self.ids.intersection(self._ids(query[start:end]))) for start, end in words(query)]
@@ -41,6 +43,11 @@ class Terms:
         """Token ids of each different word; every token that the query asks for belongs to one of them."""
         groups = list(dict.fromkeys(ids for _, ids in self._words))
         return [*groups, *(frozenset({token}) for token in sorted(self.ids.difference(*groups)))]
+
+    def named(self, path: str) -> list[str]:
+        """Return the words of the query that a document's path has, as search finds them there."""
+        found = {token ^ NAME for token in name_weights(path, self._languages)}
+        return list(dict.fromkeys(word for word, ids in self._words if not ids.isdisjoint(found)))
 
     def highlights(self, text: str) -> list[Span]:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
