@@ -6,12 +6,9 @@ Run as `python -m ops.embedded.embeddings`.  A query never waits for passages (s
 from __future__ import annotations
 
 import argparse
-import os
-
-os.putenv("OPENBLAS_NUM_THREADS", "1")  # read when numpy loads it: the lanes bring the threads
-
 import asyncio
 import base64
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future

@@ -7,11 +7,6 @@ One thread each, the same texts in one run, the better of two passes.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import json
 import sys
 import time

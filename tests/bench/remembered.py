@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 
-os.putenv("OPENBLAS_NUM_THREADS", "1")
-
 import numpy as np
 
 from ops.embedded.e5 import E5
