@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -34,6 +35,15 @@ SPREAD = 8
 """A small backfill is cut into about so many messages, for as many threads."""
 
 
+class _Celery(Celery):  # type: ignore[misc]
+    """Celery, whose workers end as ours do."""
+
+    @cached_property
+    def Worker(self) -> type:  # noqa: N802 - Celery's name
+        """The class of its workers; imported by those who are one."""
+        return cast(type, self.subclass_with_self("workers.contract.ending:Worker"))
+
+
 def make_celery(
     url: str, key_prefix: str, role: Literal["producer", "worker", "client"], *, name: str = "upwell"
 ) -> Celery:
@@ -42,7 +52,7 @@ def make_celery(
     A producer gives up on a stuck broker after about 2 x 3 s, because its hint is only a short cut; a worker waits
     longer.  Only a client (who asks the query worker) has a result backend.
     """
-    app = Celery(
+    app = _Celery(
         name, broker=url, backend=url if role in ("client", "worker") else None, set_as_current=role == "worker"
     )
     app.conf.update(_reaching_the_broker(key_prefix, patient=role == "worker"))
@@ -105,7 +115,6 @@ _TASKS: dict[str, Any] = {
 _WORKERS: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
-    "worker_enable_soft_shutdown_on_idle": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     # Nobody asks over it, and its subscription is read without a timeout inside the consumer's loop: a reply that
     # breaks off after its first bytes would stop the worker for ever.

@@ -92,9 +92,9 @@ def _serve(settings: IndexWorkerSettings) -> None:
             ]
         )
     finally:
-        worker.embedding.stop()
         worker.leases.stop()
-        worker.leases.give_back()
+        worker.leases.give_back()  # first: what is in flight to the embedding endpoint may outlast our patience
+        worker.embedding.stop()
         parser.close()
         intake.leave(engine, "index-worker")
 

@@ -1,0 +1,39 @@
+"""How a Celery worker ends: it waits for what it works on, for a while, and for nothing else.
+
+Celery's soft shutdown sleeps its whole timeout whenever something is under way, also when that is done a moment later.
+After it, Celery waits for the threads of its pool without end, and gives unfinished messages back to the broker only
+then: whoever has to end the worker loses patience first, and the messages stay taken.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from celery.apps.worker import Worker as CeleryWorker
+from celery.worker import state
+
+LOOK_S = 0.05
+
+
+class Worker(CeleryWorker):  # type: ignore[misc]
+    """A worker that ends as soon as its tasks have; what is not done in time goes back to the broker at once."""
+
+    def wait_for_soft_shutdown(self) -> None:
+        """Wait until every message that was taken is done, at most ``worker_soft_shutdown_timeout`` seconds."""
+        ends_at = time.monotonic() + self.app.conf.worker_soft_shutdown_timeout
+        # Tasks end on threads of their own; this one, which would take new messages, is kept here.
+        while _busy():
+            if time.monotonic() >= ends_at:
+                self._leave_threads()
+                return
+            time.sleep(LOOK_S)
+
+    def _leave_threads(self) -> None:
+        pool = self.consumer.pool
+        if (threads := getattr(pool, "executor", None)) is not None:
+            pool.on_stop = partial(threads.shutdown, wait=False, cancel_futures=True)
+
+
+def _busy() -> bool:
+    return bool(state.reserved_requests) or bool(state.active_requests)
