@@ -9,6 +9,7 @@ from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingBatch
 from workers.contract import schema
 from workers.errors import EmbedderUnavailable, IndexUnavailable
+from workers.indexing import recipe
 from workers.indexing.ledger import Ledger
 from workers.indexing.preflight import RefusesToStart, preflight
 from workers.indexing.settings import IndexWorkerSettings
@@ -58,6 +59,16 @@ def test_another_model_is_refused_and_both_are_named(start):
 
     with pytest.raises(RefusesToStart, match=r"one \(8 dimensions\).*two.*UPWELL_EMBEDDINGS_MODEL.*UPWELL_COLLECTION"):
         start(Endpoint(), model="two")
+
+
+def test_words_told_otherwise_are_refused_and_the_model_is_not_blamed(start, monkeypatch):
+    start(Endpoint())
+    monkeypatch.setattr(recipe, "BM25_VERSION", "another")
+
+    with pytest.raises(RefusesToStart, match=r"tells words otherwise.*UPWELL_COLLECTION") as refused:
+        start(Endpoint())
+
+    assert "two models" not in str(refused.value)
 
 
 def test_other_dimensions_are_refused(start):

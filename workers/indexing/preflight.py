@@ -115,6 +115,13 @@ def _mismatch(settings: IndexWorkerSettings, ledger: Ledger, current: str, space
     before = "another model or dimension"
     if known is not None:
         facts = json.loads(known)
+        if (facts["model"], facts["dimensions"]) == (space.model, space.dimensions):
+            return (
+                f"The collection {settings.collection} was filled by a version of Upwell that tells words otherwise, so"
+                " its BM25 vectors do not fit this one's searches. Set UPWELL_COLLECTION to a new name, here and for"
+                " the query worker: the documents are indexed again from their files, and what the embedding cache"
+                " remembers is not embedded again. Or go back to that version."
+            )
         before = f"{facts['model']} ({facts['dimensions']} dimensions)"
     return (
         f"The collection {settings.collection} was filled by {before}; the settings now say {space.model}"
