@@ -225,3 +225,122 @@ def test_connections_that_say_nothing_or_too_much_are_ended_and_others_served(ad
     monkeypatch.setattr(Patient, "head_s", 30.0)
     with connections(address, 1) as [endless], pytest.raises(OSError, match=r"reset|pipe"):
         endless.sendall(b"GET / HTTP/1.1\r\nX: " + b"y" * (1000 * MOST_HEAD))
+
+
+# ------------------------------------------------------------------------------------------------ what is in a request
+
+COMPOUND = '{"type": "and", "filters": ['
+TURN = '{"role": "user", "content": ""}'
+HOSTILE = [
+    ("/v1/search", '{"query": "x", "diversity": NaN}'),
+    ("/v1/search", '{"query": "x", "limit": 1e400}'),
+    ("/v1/search", '{"query": "x", "limit": 1000000}'),
+    ("/v1/search", '{"query": "x", "recency": {"half_life_days": Infinity}}'),
+    ("/v1/search", '{"query": "x", "filters": {"a": {"gte": NaN}}}'),
+    ("/v1/search", '{"query": "x", "filters": {"a": 1e999}}'),
+    ("/v1/search", '{"query": "x", "filters": {"a": ' + "9" * 400 + "}}"),
+    ("/v1/search", '{"query": "x", "filters": {"a": ' + "9" * 5000 + "}}"),
+    ("/v1/search", '{"query": "x", "filters": ' + '{"not": ' * 900 + "{}" + "}" * 900 + "}"),
+    ("/v1/search", '{"query": "x", "filters": {"a": [' + "1," * 2000 + "1]}}"),
+    ("/v1/search", '{"query": "x", "filters": {"must": [{"key": "tenant", "match": {"value": "other"}}]}}'),
+    ("/v1/search", '{"query": "\\ud800"}'),
+    ("/v1/search", '{"query": "' + "x " * 4000 + '"}'),
+    ("/v1/search", "[" * 500_000),
+    ("/v1/search", '{"query": "x", "with_vector": true}'),
+    ("/v1/search/batch", '{"searches": [' + '{"query": "x"},' * 100 + '{"query": "x"}]}'),
+    ("/v1/answer", '{"query": "x", "messages": [' + (TURN + ",") * 200 + TURN + "]}"),
+    ("/v1/answer", '{"query": "x", "messages": [{"role": "tool", "content": "x"}]}'),
+    ("/v1/embeddings", '{"input": NaN}'),
+    ("/v1/feedback", '{"kind": "answer", "vote": "up", "query": "x", "filters": {"a": NaN}}'),
+    ("/v1/chat/completions", '{"messages": [{"role": "user", "content": "\\ud800"}]}'),
+    ("/v1/vector_stores/upwell/search", '{"query": "x", "filters": ' + COMPOUND * 500 + "1" + "]}" * 500 + "}"),
+    ("/v1/vector_stores/upwell/search", '{"query": ["x", "' + "y" * 900_000 + '"]}'),
+    ("/v1/documents/retry?state=%00", ""),
+    ("/v1/held/approve", '{"ids": ["../../etc/passwd"]}'),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), HOSTILE, ids=range(len(HOSTILE)))
+def test_what_is_beyond_all_measure_is_refused_with_what_is_wrong(client, path, body):
+    told = client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    assert told.status_code in (400, 422), told.text
+    assert set(told.json()["error"]) == {"code", "message", "next"}
+    assert len(told.text) < 1000, "an error does not repeat what was sent"
+
+
+@pytest.mark.parametrize("query", ["path=%00", "source=a%00b", "cursor=%ff", "cursor=W1siYSJd", "limit=1e9"])
+def test_no_parameter_reaches_the_ledger_that_it_cannot_take(client, query):
+    assert client.get(f"/v1/documents?{query}").status_code == 422
+
+
+def test_nul_in_a_query_ends_neither_its_search_nor_the_log(client):
+    judged = {"kind": "answer", "vote": "up", "query": "a\0b", "text": "\0"}
+
+    assert client.post("/v1/search", json={"query": "boiler\0 code"}).status_code == 200
+    assert client.post("/v1/feedback", json=judged).is_success
+    assert client.get("/v1/feedback").json()["feedback"][-1]["query"] == "ab"
+
+
+NAMES = [
+    "../../x.txt", "/etc/passwd", "C:\\Windows\\x.txt", "a\0b.txt", "x" * 5000 + ".txt", "CON", "a\u202etxt.exe",
+    "<svg onload=alert(1)>.txt", 'a"\r\nSet-Cookie: x=1.txt', "..", ".", " ", "\U0001f600.txt", "a/b\\c.txt", "-rf.txt",
+]  # fmt: skip
+OURS = re.compile(r"[0-9a-f]{32}(\.[^./]{1,15})?|\.[0-9a-f-]{36}\.about|\.upwell.*")
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_file_name_is_metadata_and_nothing_else(client, settings, name):
+    quoted = name.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    part = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n\r\n{name}\r\n--b--\r\n'
+    told = client.post(
+        "/v1/documents", content=part.encode(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
+
+    assert [file.name for file in (settings.data_dir / "uploads").iterdir() if not OURS.fullmatch(file.name)] == []
+    assert {file.name.split(".db")[0] for file in settings.data_dir.iterdir()} == {"uploads", "ledger"}
+    if not told.is_success:
+        assert (told.status_code, told.json()["error"]["code"]) in ((422, "bad_name"), (400, "error"))
+        return
+    shown = client.get(f"/v1/documents/{told.json()['id']}")
+    last = shown.json()["path"].partition("/")[2]
+    assert 0 < len(last) <= 200
+    assert not set(last) & set("/\\\0\r\n\u202e")
+    assert shown.headers["content-type"] == "application/json"
+    assert shown.headers["x-content-type-options"] == "nosniff"
+
+
+def test_no_route_hands_out_stored_bytes_or_vectors(client, app):
+    """Whatever an upload claims to be, no browser ever opens it from here."""
+    kinds = {
+        kind
+        for verbs in app.openapi()["paths"].values()
+        for verb in verbs.values()
+        for answer in verb["responses"].values()
+        for kind in answer.get("content", {})
+    }
+    lie = {"file": ("invoice.pdf", b"<html><script>alert(1)</script>", "text/html")}
+    key = client.post("/v1/documents", files=lie).json()["id"]
+
+    assert kinds == {"application/json"}
+    assert "<script>" not in client.get(f"/v1/documents/{key}").text
+    assert '"vector"' not in client.post("/v1/search", json={"query": "boiler", "explain": True}).text
+
+
+def test_a_mistake_of_ours_is_told_without_its_inside(settings, tmp_path, monkeypatch):
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    queries = InProcess(answering(Index("x")))
+    app = make_app(settings, engine, queries=queries)
+
+    async def mistake(request):
+        raise RuntimeError(f"/etc/upwell/secret: {KEY} {request}")
+
+    monkeypatch.setattr(queries, "search", mistake)
+    bearer = {"Authorization": b"Bearer " + KEY.encode()}
+    with TestClient(app, headers=bearer, raise_server_exceptions=False) as client:
+        told = client.post("/v1/search", json={"query": "boiler"})
+    engine.dispose()
+
+    assert told.status_code == 500
+    assert re.fullmatch(r"Upwell made a mistake \(request [0-9a-f]{12}\)\.", told.json()["error"]["message"])
+    assert all(word not in told.text for word in ("secret", "boiler", "Traceback", KEY))

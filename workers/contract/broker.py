@@ -113,6 +113,7 @@ _TASKS: dict[str, Any] = {
 """What becomes of a message."""
 
 _WORKERS: dict[str, Any] = {
+    "worker_consumer": "workers.contract.consumer:Consumer",
     "worker_prefetch_multiplier": 1,
     "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_S,
     "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -1,10 +1,18 @@
-"""One way to log: events have names, context is bound once, secrets and document text never appear."""
+"""One way to log: events have names, context is bound once, secrets and document text never appear.
+
+Whose exception it is decides what is told of it: ours are written not to repeat what somebody gave us; those of others
+do (pydantic its input, SQLAlchemy its parameters, Celery the body of a message), so that of them only the class and
+the lines of code are told.  With UPWELL_LOG_LEVEL=debug everything is (ADR 0045).
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+import threading
+import traceback
+from types import TracebackType
+from typing import Any, Literal
 
 import structlog
 
@@ -27,13 +35,17 @@ def set_up_logs(process: str, *, level: str = "info", fmt: Literal["json", "cons
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    open_hearted = level == "debug"
+    told = structlog.processors.ExceptionRenderer() if open_hearted else structlog.processors.ExceptionRenderer(_told)
     handler = logging.StreamHandler(sys.stderr)
+    if not open_hearted:
+        handler.addFilter(_without_data)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                told,
                 renderer,
             ],
         )
@@ -44,3 +56,43 @@ def set_up_logs(process: str, *, level: str = "info", fmt: Literal["json", "cons
     for noisy in ("httpx", "httpx2", "httpcore", "openai", "watchdog", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
+    sys.excepthook = _unhandled
+    threading.excepthook = lambda args: _unhandled(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _unhandled(kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None) -> None:
+    """Log what nobody has caught; Python would print it whole."""
+    if exc is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        structlog.get_logger().critical("unhandled", error=kind.__name__, exc_info=(kind, exc, trace))
+
+
+def _told(exc_info: Any) -> str:
+    """Return a traceback with the lines of code, and the text of an exception only where it is one of ours."""
+    parts: list[str] = []
+    exc: BaseException | None = exc_info[1]
+    while exc is not None and len(parts) < 10:
+        frames = "".join(traceback.format_tb(exc.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{frames}{_class_and_text(exc)}")
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return "\n\n".join(reversed(parts))
+
+
+def _class_and_text(exc: BaseException) -> str:
+    kind = type(exc)
+    if kind.__module__.startswith(("workers.", "producers.", "ops.")):
+        return f"{kind.__name__}: {exc}"
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"{kind.__name__}: {exc.strerror}"
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def _without_data(record: logging.LogRecord) -> bool:
+    """Take out of the records of others what they repeat: bodies of messages, arguments, texts of exceptions."""
+    if record.name.startswith("celery.worker.consumer") and "body" in str(record.msg):
+        record.msg, record.args, record.exc_info = "A message that no release of Upwell sends was dropped.", (), None
+    elif record.name.startswith("celery") and isinstance(record.args, dict) and "exc" in record.args:
+        kind = record.exc_info[0] if record.exc_info else None
+        record.args = record.args | {"exc": kind.__name__ if kind else "", "args": "", "kwargs": "", "traceback": ""}
+    elif record.name == "asyncio":
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
+    return True
