@@ -292,7 +292,8 @@ def _parsers(place: Path) -> list[Finding]:
     from ops.cli.samples import samples
 
     try:
-        from workers.indexing.parse import Limits, ParserPool
+        from workers.indexing.parse.limits import Limits
+        from workers.indexing.parse.pool import ParserPool
 
         pool = ParserPool(children=1, limits=Limits())
     except Exception as exc:  # noqa: BLE001 - see _guarded

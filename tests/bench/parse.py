@@ -110,7 +110,8 @@ def _rate(parse: Callable[[bytes], Any], documents: list[bytes], seconds: float)
 
 
 def _children() -> None:
-    from workers.indexing.parse import Limits, ParserPool
+    from workers.indexing.parse.limits import Limits
+    from workers.indexing.parse.pool import ParserPool
 
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
         file.write(LINES.encode())

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from workers.errors import DocumentCorrupt, ParserCrashed
-from workers.indexing.parse import Limits, ParserPool
+from workers.indexing.parse.limits import Limits
+from workers.indexing.parse.pool import ParserPool
 
 STUB = """
 import json, os, signal, socket, struct, sys, time

@@ -21,7 +21,8 @@ from workers.errors import (
     UnsupportedType,
     WorkerError,
 )
-from workers.indexing.parse import Limits, ParserPool
+from workers.indexing.parse.limits import Limits
+from workers.indexing.parse.pool import ParserPool
 from workers.indexing.values import Parsed
 
 FILES = Path(__file__).parents[3] / "shared" / "data" / "formats"

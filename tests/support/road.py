@@ -21,8 +21,8 @@ from workers.indexing.chunk import ChunkOptions
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
-from workers.indexing.parse import Limits as ParseLimits
-from workers.indexing.parse import ParserPool
+from workers.indexing.parse.limits import Limits as ParseLimits
+from workers.indexing.parse.pool import ParserPool
 from workers.indexing.ports import Index, PendingPoint, Point, StoredPoint
 from workers.indexing.recipe import Space
 from workers.indexing.reconcile import Pipeline

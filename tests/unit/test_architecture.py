@@ -86,6 +86,17 @@ def test_producers_load_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_a_parser_child_starts_without_what_only_its_parent_needs():
+    code = (
+        "import sys, workers.indexing.parse.child\n"
+        "from workers.indexing.parse.formats import warm\n"
+        "warm()\n"
+        "heavy = {'structlog', 'rich', 'asyncio', 'sqlalchemy', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def leaves(error: type) -> list[type]:
     below = error.__subclasses__()
     return [error] if not below else [leaf for child in below for leaf in leaves(child)]

@@ -120,6 +120,13 @@ def test_the_language_of_two_sentences_is_found(language):
     assert language_of([text, text]) == language.partition("-")[0]
 
 
+def test_names_numbers_and_addresses_tell_nothing_of_the_language():
+    noise = "v2.0 read_all a/b C:\\x https://example.org/le-chat jean@example.org 4711 "
+
+    assert language_of([Element("text", noise * 4)]) is None
+    assert language_of([Element("text", f"{noise * 4}{SENTENCES['de']} {SENTENCES['de']}")]) == "de"
+
+
 def test_too_little_text_and_what_is_no_language_have_none():
     assert language_of([Element("text", "4711")]) is None
     assert language_of([Element("table", "12 | 13\n" * 50)]) is None

@@ -20,8 +20,8 @@ from workers.indexing.embed import Embedding
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
 from workers.indexing.metadata import FolderRules
-from workers.indexing.parse import Limits as ParseLimits
-from workers.indexing.parse import ParserPool
+from workers.indexing.parse.limits import Limits as ParseLimits
+from workers.indexing.parse.pool import ParserPool
 from workers.indexing.preflight import Checked, preflight
 from workers.indexing.recipe import recipe_fingerprint
 from workers.indexing.reconcile import Pipeline

@@ -1,8 +1,6 @@
-"""Turns the bytes of a file into elements, in child processes that may die."""
+"""Turns the bytes of a file into elements, in child processes that may die.
 
-from workers.indexing.parse.limits import Limits
-from workers.indexing.parse.pool import ParserPool
+Nothing is imported here: every child pays for it at its start, and needs a reader, not the pool.
+"""
 
 PARSER_VERSION = "4"
-
-__all__ = ["PARSER_VERSION", "Limits", "ParserPool"]

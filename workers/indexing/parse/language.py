@@ -19,7 +19,8 @@ LEAST = 40  # letters; guesses over less are little better than dice
 LEAST_DENSE = 12  # scripts in which a sign carries more
 SURE = 0.5
 _DENSE = re.compile("[\u0900-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
-_NOISE = re.compile(r"https?://\S+|\S+@\S+|\S*[\d_/\\]\S*")
+_NOISE = re.compile(r"[\d_/\\]|\S@\S")
+"""Marks a word that is an address, a name in a program or a number."""
 
 # ISO 639-2, both kinds of code; python-iso639 takes most of a second to import.
 # fmt: off
@@ -70,7 +71,7 @@ def _sample(elements: Sequence[Element]) -> str:
     parts: list[str] = []
     room = SAMPLE
     for text in texts[::step]:
-        words = " ".join(_NOISE.sub(" ", text[:600]).split())
+        words = " ".join(word for word in text[:600].split() if not _NOISE.search(word))
         parts.append(words[:room])
         room -= len(words)
         if room <= 0:

@@ -15,7 +15,7 @@ class Limits:
     file_bytes: int = 512 << 20  # what it may write
     open_files: int = 256
     max_text_chars: int = 20_000_000
-    documents_per_child: int = 200
+    documents_per_child: int = 1000
     resident_bytes: int = 600 << 20  # a child that has grown beyond is replaced
 
     @property
