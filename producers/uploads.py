@@ -129,7 +129,8 @@ class UploadStore:
             ).one_or_none()
         if row is None:
             return False
-        intake.observe(self._engine, [Observation(SOURCE, bytes(row.raw_path), None, document_path=row.path)])
+        gone = Observation(SOURCE, bytes(row.raw_path), None, document_path=row.path, extra={})  # its fields go with it
+        intake.observe(self._engine, [gone])
         _about(self._directory, key).unlink(missing_ok=True)
         (self._directory / os.fsdecode(row.raw_path)).unlink(missing_ok=True)
         self._hints.look([key])

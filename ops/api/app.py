@@ -33,9 +33,9 @@ from ops.api.querylog import QueryLog
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
 from ops.api.verify import router as verify_router
-from ops.loopback import is_loopback
 from producers.uploads import UploadStore
 from workers.contract.broker import Hints, make_celery
+from workers.contract.loopback import is_loopback
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ops.api.errors import refusal
-from ops.loopback import comes_from_loopback, names_loopback
+from workers.contract.loopback import comes_from_loopback, names_loopback
 
 OPEN = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
 """What is told without a key: nothing of it is about single documents."""
@@ -34,8 +34,8 @@ HEADERS = {
 class LoopbackOnly:
     """Keeps web pages out: without a key, loopback is the only lock, and a browser on this machine is inside of it.
 
-    See `ops.loopback`.  The Origin is looked at as well, because a form of any page may be sent here, an upload among
-    them.
+    See `workers.contract.loopback`.  The Origin is looked at as well, because a form of any page may be sent here, an
+    upload among them.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -9,9 +9,9 @@ import uvicorn
 from ops.api.app import make_app
 from ops.api.patience import Patient
 from ops.api.settings import ApiSettings
-from ops.loopback import is_loopback
 from workers.contract import schema
 from workers.contract.logs import set_up_logs
+from workers.contract.loopback import is_loopback
 
 
 class ApiRefuses(Exception):

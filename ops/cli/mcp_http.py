@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, CliError
 from ops.cli.output import remark
-from ops.loopback import is_loopback
+from workers.contract.loopback import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingBatch
@@ -11,7 +12,7 @@ from workers.contract import schema
 from workers.errors import EmbedderUnavailable, IndexUnavailable
 from workers.indexing import recipe
 from workers.indexing.ledger import Ledger
-from workers.indexing.preflight import RefusesToStart, preflight
+from workers.indexing.preflight import RefusesToStart, _warn_of_open_doors, preflight
 from workers.indexing.settings import IndexWorkerSettings
 
 
@@ -114,3 +115,22 @@ def test_a_qdrant_that_is_too_old_for_fences_is_refused(start, httpserver, versi
 
     with pytest.raises(RefusesToStart, match=r"1\.16 or newer.*UPWELL_QDRANT_URL"):
         start(Endpoint(), url=httpserver.url_for("").rstrip("/"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"qdrant_url": "http://qdrant:6333"}, ["qdrant.without_key"]),
+        ({"qdrant_url": "http://qdrant:6333", "qdrant_api_key": "k"}, []),
+        ({"qdrant_url": "http://127.0.0.1:6333"}, []),
+        ({"embeddings_url": "http://models.example/v1", "embeddings_api_key": "k"}, ["embeddings.in_the_clear"]),
+        ({"embeddings_url": "https://models.example/v1", "embeddings_api_key": "k"}, []),
+        ({"embeddings_url": "http://[::1]:8000/v1", "embeddings_api_key": "k"}, []),
+    ],
+)
+def test_a_door_that_stands_open_is_said_to_be_at_the_start(settings, said):
+    with capture_logs() as logs:
+        _warn_of_open_doors(IndexWorkerSettings(**settings))
+
+    assert [line["event"] for line in logs] == said
+    assert all("UPWELL_" in line["next"] for line in logs)

@@ -122,11 +122,13 @@ def test_what_a_killed_api_had_half_received_is_removed_a_day_later(store, engin
 
 
 def test_a_removed_upload_is_wanted_no_more_and_its_bytes_are_gone(store, engine, tmp_path):
-    stored = store.put([b"x"], filename="a.txt")
+    stored = store.put([b"x"], filename="a.txt", metadata={"patient": "Ann"})
 
     assert store.remove(stored.document_id)
 
     assert row(engine, stored.document_id).wanted == "absent"
     assert kept(tmp_path) == []
+    assert [file.name for file in (tmp_path / "data" / "uploads").iterdir() if "about" in file.name] == []
+    assert row(engine, stored.document_id).extra == "{}"
     assert not store.remove(stored.document_id)
     assert not store.remove("6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11")

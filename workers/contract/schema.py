@@ -237,6 +237,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is forgotten (a query, a title) is overwritten
         cursor.close()
 
     @event.listens_for(engine, "begin")

@@ -6,10 +6,13 @@ Nothing else reads the environment.  `ops/docs/configuration.md` describes every
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.contract.loopback import is_loopback
 
 
 class Group(BaseSettings):
@@ -63,7 +66,22 @@ class BrokerSettings(Group):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="URL of Valkey or Redis, scheme redis:// or rediss://, with password.",
     )
+    broker_open: bool = Field(
+        False,
+        description="Allow a broker on another machine without a password: whoever reaches it commands the workers.",
+    )
     key_prefix: str = Field("upwell:", description="Prefix of every key on the broker, for several deployments on one.")
+
+    @model_validator(mode="after")
+    def a_broker_on_another_machine_has_a_password(self) -> Self:
+        parts = urlsplit(self.broker_url.get_secret_value())
+        if not self.broker_open and parts.hostname and not parts.password and not is_loopback(parts.hostname):
+            raise ValueError(
+                "UPWELL_BROKER_URL names another machine and no password; whoever reaches such a broker can empty it"
+                " and send tasks. Set a password there (redis://:PASSWORD@HOST:6379/0), or say that you mean it with"
+                " UPWELL_BROKER_OPEN=true."
+            )
+        return self
 
 
 class IndexSettings(Group):

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import structlog
 
 from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingClient
+from workers.contract.loopback import is_loopback
 from workers.errors import EmbedderUnavailable, IndexUnavailable
 from workers.indexing.canary import CANARY, SAME_MODEL, likeness
 from workers.indexing.ledger import Ledger
@@ -53,6 +55,7 @@ def preflight(
         Transient: a server did not come up within UPWELL_START_TIMEOUT.
     """
     deadline = time.monotonic() + settings.start_timeout
+    _warn_of_open_doors(settings)
     _new_enough(settings, _patiently(lambda: qdrant.server_version(client, settings.qdrant_url), deadline))
     names, aliases = _patiently(lambda: qdrant.physical_collections(client, settings.qdrant_url), deadline)
     current = aliases.get(settings.collection)
@@ -81,6 +84,25 @@ def preflight(
     if canary is not None:
         ledger.remember_fact(space_fact(collection), _describe(space, canary))
     return Checked(space, collection, created, _remembered(ledger, collection))
+
+
+def _warn_of_open_doors(settings: IndexWorkerSettings) -> None:
+    """Vectors give away the text that they were made of, so a Qdrant that anybody reads is every document told."""
+    qdrant_url = urlsplit(settings.qdrant_url)
+    if settings.qdrant_api_key is None and qdrant_url.hostname and not is_loopback(qdrant_url.hostname):
+        log.warning(
+            "qdrant.without_key",
+            reason="Whoever reaches this Qdrant can read and change every document's text.",
+            next="Set QDRANT__SERVICE__API_KEY there and UPWELL_QDRANT_API_KEY here.",
+        )
+    endpoint = urlsplit(settings.embeddings_url)
+    keyed = settings.embeddings_api_key is not None and settings.embeddings_api_key.get_secret_value()
+    if keyed and endpoint.scheme == "http" and endpoint.hostname and not is_loopback(endpoint.hostname):
+        log.warning(
+            "embeddings.in_the_clear",
+            reason="Key and texts travel to another machine without encryption.",
+            next="Use https:// in UPWELL_EMBEDDINGS_URL.",
+        )
 
 
 def _new_enough(settings: IndexWorkerSettings, version: tuple[int, int]) -> None:
