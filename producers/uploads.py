@@ -27,6 +27,7 @@ from workers.contract.schema import documents
 
 SOURCE = "uploads"
 FREE_SPACE_FLOOR = 200 << 20
+LOOK_EVERY = 16 << 20
 DRAFT_S = 86_400.0
 """Seconds after whose last byte an upload that was not finished never will be."""
 LONGEST_NAME = 200
@@ -144,16 +145,18 @@ class UploadStore:
                     draft.unlink()
 
     def _receive(self, chunks: Iterable[bytes]) -> tuple[Path, int, str]:
-        if shutil.disk_usage(self._directory).free < FREE_SPACE_FLOOR:
-            raise StorageFull("There is not enough room on the disk for uploads.")
+        self._check_room()
         draft = self._directory / f".{uuid4().hex}.part"
-        size, state = 0, hashlib.sha256()
+        size, looked_at, state = 0, 0, hashlib.sha256()
         try:
             with draft.open("xb") as file:
                 for block in chunks:
                     size += len(block)
                     if size > self._max_bytes:
                         raise UploadTooLarge(f"An upload may have {self._max_bytes:,} bytes (UPWELL_UPLOAD_MAX_BYTES).")
+                    if size - looked_at >= LOOK_EVERY:  # others write at the same time
+                        looked_at = size
+                        self._check_room()
                     state.update(block)
                     file.write(block)
                 file.flush()
@@ -167,6 +170,10 @@ class UploadStore:
             draft.unlink(missing_ok=True)
             raise
         return draft, size, state.hexdigest()
+
+    def _check_room(self) -> None:
+        if shutil.disk_usage(self._directory).free < FREE_SPACE_FLOOR:
+            raise StorageFull("There is not enough room on the disk for uploads.")
 
     def _write_about(self, key: str, about: dict[str, Any]) -> None:
         """Say beside the bytes which document they are: with the ledger lost, this is all that remembers it."""

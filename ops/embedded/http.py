@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 import uvicorn
+
+from workers.contract.loopback import comes_from_loopback, is_loopback, names_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,6 +31,10 @@ class BodyTooLarge(Exception):
 
 class ClientGone(Exception):
     """The client hung up before its request was complete."""
+
+
+class Foreign(Exception):
+    """A web page of another machine asks, through a browser on this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +71,47 @@ class Application:
         if scope["type"] != "http":
             return
         try:
+            _check_who_asks(scope)
             reply = await self.answer(await _request(scope, receive, self.max_body))
         except BodyTooLarge:
             # The rest of the body is not read: a connection that goes on sending is closed after the answer.
             reply = self.too_large(self.max_body)
         except ClientGone:
             return
+        except Foreign as exc:
+            reply = Reply(403, json.dumps({"status": {"error": str(exc)}, "error": {"message": str(exc)}}).encode())
         length = str(len(reply.body)).encode()
         headers = [(b"content-type", reply.content_type), (b"content-length", length), *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
+
+
+def _check_who_asks(scope: Scope) -> None:
+    """Keep web pages out of a server that asks for no key because only this machine reaches it.
+
+    A browser on it does, too, for any page: by a name that the page's owner turned to 127.0.0.1, or by a form.
+
+    Raises:
+        Foreign: the request names another host, or comes from a page of one.
+    """
+    bound = scope.get("server")
+    if bound is None or not is_loopback(str(bound[0])):
+        return  # open to others on purpose; who asks what is somebody else's business
+    for name, value in scope["headers"]:
+        if name == b"host" and not _ours(value):
+            raise Foreign("This server answers only to the names of its own machine: ask http://127.0.0.1.")
+        if name == b"origin" and not _ours_too(value):
+            raise Foreign("No web page of another machine may ask this server.")
+
+
+@lru_cache(maxsize=256)
+def _ours(host: bytes) -> bool:
+    return names_loopback(host.decode("latin-1"))
+
+
+@lru_cache(maxsize=256)
+def _ours_too(origin: bytes) -> bool:
+    return comes_from_loopback(origin.decode("latin-1"))
 
 
 async def _request(scope: Scope, receive: Receive, max_body: int) -> Request:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -219,14 +221,50 @@ def test_a_second_start_on_the_same_data_is_refused_and_says_where_the_first_is(
 def test_no_secret_and_no_document_text_reaches_logs_and_metrics(stack):
     docs = stack.docs[0]
     (docs / "canary.txt").write_text("The canary sentence zyzzyva must stay out of every log.")
+    (docs / "canary.json").write_text('{"broken": "zyzzyva')
+    (docs / "canary.docx").write_bytes(b"PK\x03\x04 zyzzyva")
     stack.wait_for(lambda: "canary.txt" in stack.paths("zyzzyva"), 20)
     password = (stack.data / "broker.password").read_text().strip()
+    asked = {"query": "zyzzyva must stay out?"}
+    chat = {"messages": [{"role": "user", "content": "zyzzyva?"}]}
+    for path, body in (("/v1/answer", asked), ("/v1/chat/completions", chat), ("/v1/search", asked | {"limit": -1})):
+        stack.client.post(path, json=body)
+    stack.client.post("/v1/feedback", json={"kind": "answer", "vote": "up", "text": "zyzzyva", **asked})
+    broken = asked | {"filters": {"zyzzyva": {"zyzzyva": 1}}}
+    refused = stack.client.post("/v1/search", json=broken)
 
     written = "".join(log.read_text(errors="replace") for log in stack.data.glob("logs/*"))
-    written += stack.client.get("/metrics").text + stack.output.read_text(errors="replace")
+    written += stack.client.get("/metrics").text + stack.output.read_text(errors="replace") + refused.text
+    written += json.dumps(stack.status()) + stack.client.get("/readyz").text + json.dumps(stack.documents())
 
+    assert refused.status_code == 422
     assert "zyzzyva" not in written
     assert password not in written
+
+
+def test_of_a_deleted_upload_nothing_is_told_any_more(stack):
+    """Neither by a route nor by the ledger; what lies on the disk for a while is in ops/docs/security.md."""
+    text = "# Axolotl\n\nThe axolotl named Xochitl regrows its limbs in the basement pond.\n"
+    form = {"files": {"file": ("pet.md", text)}, "data": {"metadata": '{"vet": "Xochitl"}'}}
+    key = stack.client.post("/v1/documents", **form).json()["id"]
+    question = {"query": "Which animal regrows its limbs?"}
+
+    def told() -> str:
+        posts = (("/v1/search", question), ("/v1/answer", question), (f"/v1/documents/{key}/explain", question))
+        answers = [stack.client.post(path, json=body).text for path, body in posts]
+        gets = (f"/v1/documents/{key}", f"/v1/documents/{key}/chunks", "/v1/documents?limit=1000", "/v1/feedback")
+        return "".join(answers + [stack.client.get(path).text for path in gets])
+
+    stack.wait_for(lambda: "Xochitl" in told(), 20)
+    stack.client.delete(f"/v1/documents/{key}")
+    stack.wait_for(lambda: "Xochitl" not in told(), 20)
+
+    stack.wait_converged()
+    with closing(sqlite3.connect(stack.data / "ledger.db")) as ledger:
+        remembered = "\n".join(ledger.iterdump())
+    assert "Xochitl" not in remembered
+    assert "Axolotl" not in remembered
+    assert not any("Xochitl" in file.read_text(errors="replace") for file in (stack.data / "uploads").iterdir())
 
 
 class TestALifeOfItsOwn:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -344,3 +345,27 @@ def test_a_mistake_of_ours_is_told_without_its_inside(settings, tmp_path, monkey
     assert told.status_code == 500
     assert re.fullmatch(r"Upwell made a mistake \(request [0-9a-f]{12}\)\.", told.json()["error"]["message"])
     assert all(word not in told.text for word in ("secret", "boiler", "Traceback", KEY))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:6333"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+    ],
+    ids=lambda headers: next(iter(headers.values())),
+)
+def test_no_web_page_of_another_machine_gets_into_the_embedded_qdrant(qdrant_url, headers):
+    """It has no key, and holds every document's text."""
+    assert httpx.post(f"{qdrant_url}/collections/x/points/scroll", headers=headers, json={}).status_code == 403
+    assert httpx.delete(f"{qdrant_url}/collections/x", headers=headers).status_code == 403
+    assert httpx.get(f"{qdrant_url}/collections", headers={"Origin": qdrant_url}).status_code == 200
+
+
+def test_the_embedded_qdrant_fetches_and_takes_no_snapshot(qdrant_url):
+    url = f"{qdrant_url}/collections/x/snapshots"
+    assert httpx.put(f"{url}/recover", json={"location": "http://169.254.169.254/"}).status_code in (404, 501)
+    assert httpx.post(f"{url}/upload", files={"snapshot": b"x"}).status_code in (404, 501)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event, select
@@ -75,6 +76,16 @@ def test_a_full_disk_is_said_to_be_one(store, tmp_path, monkeypatch):
     with pytest.raises(StorageFull):
         store.put([b"x"], filename="a.txt")
     assert kept(tmp_path) == []
+
+
+def test_a_disk_that_others_fill_meanwhile_ends_an_upload_at_the_floor(store, tmp_path, monkeypatch):
+    free = iter([uploads.FREE_SPACE_FLOOR, uploads.FREE_SPACE_FLOOR - 1])
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr(uploads, "LOOK_EVERY", 500)
+
+    with pytest.raises(StorageFull):
+        store.put([b"x" * 400, b"x" * 400], filename="a.txt")
+    assert [file for file in (tmp_path / "data" / "uploads").iterdir() if file.suffix == ".part"] == []
 
 
 def test_a_ledger_that_fails_leaves_no_promise(store, engine, tmp_path, monkeypatch):
