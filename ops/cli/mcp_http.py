@@ -40,6 +40,9 @@ def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
     """
     import uvicorn
 
+    from ops.api.bodies import BoundedBody
+    from ops.api.patience import Patient
+
     if not locked and not is_loopback(host):
         raise CliError(
             f"The MCP server would listen on {host} for everybody. Set UPWELL_API_KEY, or listen on loopback"
@@ -58,7 +61,12 @@ def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     remark(f"upwell: MCP at http://{shown}:{port}/mcp{' (bearer key: UPWELL_API_KEY)' if locked else ''}")
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
+        BoundedBody(app, most_upload=0),
+        http=Patient,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -165,6 +165,8 @@ def test_over_http_an_assistant_with_the_key_searches_and_reads(mcp_process):
         refused = httpx.post(f"{mcp_process}/mcp", json={}, headers=headers)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert KEY not in refused.text
+    endless = httpx.post(f"{mcp_process}/mcp", content=b"x" * (2 << 20), headers={"Authorization": f"Bearer {KEY}"})
+    assert endless.status_code == 413
 
 
 def test_without_a_key_it_answers_only_to_the_names_of_this_machine():
