@@ -97,6 +97,8 @@ def test_without_meaning_names_are_searched_beside_words_in_one_list():
 
     assert list(lists) == ["bm25"]
     assert lists["bm25"]["values"] == [1.0, 2.0]
+    names = apart(with_names(search_vector("acme")))[1]
+    assert lists_of(names, None, names_apart=False)["bm25"]["values"] == [1.0]
 
 
 def test_words_in_names_leave_what_a_text_needs_as_it_was():

@@ -37,8 +37,9 @@ def lists_of(words: SparseVector | None, meaning: Vector | None, *, names_apart:
     if words is None or not words.indices:
         return lists
     if not names_apart:
-        beside = [NAME_BESIDE_WORDS if token >= NAME else 1.0 for token in words.indices]
-        weighed = [value * weight for value, weight in zip(words.values, beside, strict=True)]
+        factor = NAME_BESIDE_WORDS if min(words.indices) < NAME else 1.0
+        pairs = zip(words.indices, words.values, strict=True)
+        weighed = [value * factor if token >= NAME else value for token, value in pairs]
         return {**lists, "bm25": {"indices": words.indices, "values": weighed}}
     for name, part in zip(("bm25", "name"), apart(words), strict=True):
         if part.indices:
