@@ -14,7 +14,10 @@ from typing import Any
 
 from workers.indexing.values import Element
 
-SAMPLE = 3000
+SAMPLE = 1000
+"""Characters that are looked at: the time grows with them.  3,000 told nothing else of 973 texts in eight languages."""
+SAMPLE_EACH = 200
+"""Characters of one element at most, so that a long one at the top does not speak for all."""
 LEAST = 40  # letters; guesses over less are little better than dice
 LEAST_DENSE = 12  # scripts in which a sign carries more
 SURE = 0.5
