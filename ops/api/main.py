@@ -47,6 +47,7 @@ def run(settings: ApiSettings) -> None:
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,
         http=Patient,
+        ws="none",  # the doors are for requests; nothing here speaks anything else
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])

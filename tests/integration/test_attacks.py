@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from ops.api.app import make_app
 from ops.api.bodies import AROUND_FILES, MOST_JSON, BoundedBody
@@ -338,11 +339,12 @@ def test_a_mistake_of_ours_is_told_without_its_inside(settings, tmp_path, monkey
 
     monkeypatch.setattr(queries, "search", mistake)
     bearer = {"Authorization": b"Bearer " + KEY.encode()}
-    with TestClient(app, headers=bearer, raise_server_exceptions=False) as client:
+    with TestClient(app, headers=bearer, raise_server_exceptions=False) as client, capture_logs() as logs:
         told = client.post("/v1/search", json={"query": "boiler"})
     engine.dispose()
 
     assert told.status_code == 500
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["api.bug"]
     assert re.fullmatch(r"Upwell made a mistake \(request [0-9a-f]{12}\)\.", told.json()["error"]["message"])
     assert all(word not in told.text for word in ("secret", "boiler", "Traceback", KEY))
 

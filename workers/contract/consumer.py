@@ -1,7 +1,7 @@
 """Celery's consumer, which lives on when a message cannot be taken apart.
 
 Celery drops a message with other types or an unknown task, but what its own code stumbles over ends the worker; not
-acknowledged, the message comes back and ends the next one, for ever (RELIABILITY, S21).
+acknowledged, the message comes back and ends the next one, for ever (S21 in tests/README.md).
 """
 
 from __future__ import annotations
