@@ -94,6 +94,10 @@ class Figures(Collector):
         for name, told in self._status["breakers"].items():
             away.add_metric([name], float(told["state"] != "closed"))
         yield away
+        if (disk := self._status["disk"]) is not None:
+            yield GaugeMetricFamily(
+                "upwell_disk_free_bytes", "Bytes free on the disk of the data directory.", value=disk["free_bytes"]
+            )
 
     def _audits(self) -> Iterator[Metric]:
         """The last audit; findings that are left are what somebody should look at."""

@@ -56,12 +56,21 @@ def parse_roots(words: Sequence[str]) -> list[Root]:
 
 def _parse(word: str) -> Root:
     name, equals, path = word.partition("=")
-    if not equals or Path(word).is_dir():
-        name, path = "", word
-    found = Path(path).expanduser()
-    if not found.is_dir():
-        raise RootError(f"There is no folder {path}. Make it, or name one that exists.")
-    found = found.resolve()
+    try:
+        if not equals or Path(word).is_dir():
+            name, path = "", word
+        if not path:  # an unset variable of the shell, and not the folder that one happens to be in
+            raise RootError("The name of a folder is empty. Name one that exists; the one you are in is '.'.")
+        found = Path(path).expanduser()
+        if not found.is_dir():
+            if found.exists():
+                raise RootError(f"{path} is no folder. Name the folder that it is in.")
+            raise RootError(f"There is no folder {path}. Make it, or name one that exists.")
+        found = found.resolve()
+    except OSError as exc:
+        raise RootError(f"The folder {path} cannot be looked at ({exc.strerror}). Mend that, or name another.") from exc
+    except RuntimeError as exc:  # ~somebody, and nobody is called so
+        raise RootError(f"The folder {path} cannot be found: {exc}") from exc
     name = name or found.name or "root"
     if not _NAME.match(name) or name == "uploads":
         raise RootError(f"{name!r} cannot be the name of a source. Give it another one: NAME={path}.")

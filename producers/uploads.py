@@ -21,12 +21,12 @@ from sqlalchemy import Engine, select
 
 from producers.roots import place_marker
 from workers.contract import intake, schema
+from workers.contract.disk import LITTLE
 from workers.contract.identity import document_id
 from workers.contract.intake import Observation, Stat
 from workers.contract.schema import documents
 
 SOURCE = "uploads"
-FREE_SPACE_FLOOR = 200 << 20
 LOOK_EVERY = 16 << 20
 DRAFT_S = 86_400.0
 """Seconds after whose last byte an upload that was not finished never will be."""
@@ -172,7 +172,7 @@ class UploadStore:
         return draft, size, state.hexdigest()
 
     def _check_room(self) -> None:
-        if shutil.disk_usage(self._directory).free < FREE_SPACE_FLOOR:
+        if shutil.disk_usage(self._directory).free < LITTLE:
             raise StorageFull("There is not enough room on the disk for uploads.")
 
     def _write_about(self, key: str, about: dict[str, Any]) -> None:

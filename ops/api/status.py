@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ from ops.api.ledger_views import ALIVE_S, LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.adapters.trust import trusted
+from workers.contract.disk import room
 from workers.contract.identity import TENANT
 from workers.contract.messages import Queue
 
@@ -62,6 +64,7 @@ class Status:
             "processes": (processes := self._views.processes()),
             "breakers": breakers(processes),
             "qdrant": self.fullness(),
+            "disk": disk(settings.data_dir),
             "audit": audits(self._engine),
         }
 
@@ -144,6 +147,15 @@ class Status:
     def _key(self) -> dict[str, str]:
         key = self._settings.qdrant_api_key
         return {"api-key": key.get_secret_value()} if key else {}
+
+
+def disk(directory: Path) -> dict[str, Any] | None:
+    """Return the room where data is kept, and what is the matter with it, if anything; None: it cannot be seen."""
+    try:
+        found = room(directory.absolute())
+    except OSError:
+        return None
+    return {"path": found.path, "free_bytes": found.free, "alarm": found.alarm}
 
 
 def breakers(processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from ops.up.lives import Run
 
 PATIENCE_S = 11.0  # a killed supervisor's guard needs a moment to stop the rest
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')  # what Valkey's configuration cannot hold
 KEPT_RUNS = 10
 """Most runs that are remembered as ended: more than one only when a run ends before any worker of it has started."""
 
@@ -33,6 +35,11 @@ class DataDir:
             DataDirError: another `upwell up` runs on it, or it cannot be written.
         """
         self.path = path.absolute()
+        if _UNQUOTABLE.search(str(self.path)):
+            raise DataDirError(
+                f"The path {str(self.path)!r} cannot be that of the data directory: no quotes, backslashes, control"
+                " characters or names that are not UTF-8. Give another one with --data-dir or UPWELL_DATA_DIR."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
@@ -111,6 +118,11 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _unwritable(path: Path, exc: OSError) -> str:
+    if isinstance(exc, FileExistsError | NotADirectoryError):
+        return (
+            f"The data directory {path} cannot be made: a file is in the way."
+            " Give another one with --data-dir or UPWELL_DATA_DIR."
+        )
     mend = "Make room, or give" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Give"
     return (
         f"The data directory {path} cannot be written ({exc.strerror})."

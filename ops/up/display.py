@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from ops.up.poll import Poller
-from ops.up.progress import STATES, Picture, Progress, duration
+from ops.up.progress import DISK, STATES, Picture, Progress, duration
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -43,6 +43,29 @@ class Silent:
         pass
 
 
+class DiskLook:
+    """Looks at the disk itself: the api, which would tell, may be unable to start for want of room."""
+
+    def __init__(self, alarm: Callable[[], str | None], clock: Callable[[], float]) -> None:
+        self._alarm = alarm
+        self._clock = clock
+        self._at = float("-inf")
+        self._last: str | None = None
+
+    def look(self) -> str | None:
+        """Return the alarm, not older than `QUIET_S`; None: there is room."""
+        if self._clock() - self._at >= QUIET_S:
+            self._at = self._clock()
+            told = self._alarm()
+            self._last = f"{DISK} {told}" if told else None
+        return self._last
+
+
+def but_the_disk(alarms: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the alarms that the api is needed for."""
+    return tuple(alarm for alarm in alarms if not alarm.startswith(DISK))
+
+
 class Plain:
     """One line when something changes; with ``as_json`` one JSON object."""
 
@@ -51,11 +74,13 @@ class Plain:
         poller: Poller,
         *,
         on_ready: Callable[[], None],
+        disk: Callable[[], str | None] = lambda: None,
         out: TextIO | None = None,
         as_json: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._poller = poller
+        self._disk = DiskLook(disk, clock)
         self._on_ready = on_ready
         self._out = out or sys.stdout
         self._as_json = as_json
@@ -67,6 +92,7 @@ class Plain:
         self._said: tuple[object, ...] = ()
         self._said_at = 0.0
         self._alarms: tuple[str, ...] = ()
+        self._disk_told = False
 
     def addresses(self, places: dict[str, str], data_dir: str) -> None:
         """Say where everything is: the first lines."""
@@ -100,13 +126,18 @@ class Plain:
             after = round(self._clock() - self._began, 1)
             self._say("ready", f"after {after} s", after_s=after)
             self._on_ready()
+        if (alarm := self._disk.look()) is None:
+            self._disk_told = False
+        elif not self._disk_told:  # once, although the number in it changes
+            self._disk_told = True
+            self._say("alarm", alarm)
         answer = self._poller.last()
         if answer is None or answer[0] == self._seen:
             return
         self._seen = answer[0]
         now = self._clock()
         picture = self._progress.update(answer[1], now)
-        for alarm in picture.alarms:
+        for alarm in but_the_disk(picture.alarms):
             if alarm not in self._alarms:
                 self._say("alarm", alarm)
         self._alarms = picture.alarms
@@ -136,6 +167,7 @@ class Screen:
         data_dir: str,
         *,
         on_ready: Callable[[], None],
+        disk: Callable[[], str | None] = lambda: None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -146,6 +178,7 @@ class Screen:
         self._data_dir = data_dir
         self._on_ready = on_ready
         self._clock = clock
+        self._disk = DiskLook(disk, clock)
         self._progress = Progress()
         self._picture: Picture | None = None
         self._began = clock()
@@ -202,6 +235,8 @@ class Screen:
         from rich.text import Text
 
         where = Table.grid(padding=(0, 2))
+        where.add_column(no_wrap=True)
+        where.add_column(overflow="fold")  # an address that is cut off is none
         for name, address in self._where():
             where.add_row(Text(name, style="bold"), Text(address, style="cyan"))
         rows: list[object] = [where, Text()]
@@ -213,8 +248,10 @@ class Screen:
         else:
             rows.append(Text.from_markup(self._states(picture)))
             rows.append(Text(rates(picture), style="dim"))
-        if picture is not None:
-            rows += [Text(f"! {alarm}", style="bold red") for alarm in picture.alarms]
+        alarms = list(but_the_disk(picture.alarms)) if picture is not None else []
+        if (full := self._disk.look()) is not None:
+            alarms.append(full)
+        rows += [Text(f"! {alarm}", style="bold red") for alarm in alarms]
         if self._restarts:
             rows.append(Text(f"{self._restarts} restart{'s' if self._restarts > 1 else ''}", style="yellow"))
         rows += [Text.from_markup(f"[dim]{escape(news)}[/dim]") for news in self._news]

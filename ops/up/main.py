@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from ops.up.poll import Poller
 from ops.up.settings import UpSettings
 from ops.up.supervisor import Supervisor
 from ops.up.welcome import DEFAULT_FOLDER, make_default_folder
+from workers.contract.disk import room
 
 
 class UpError(Exception):
@@ -120,6 +122,11 @@ def _check_folders(words: tuple[str, ...], data_dir: Path) -> bool:
         raise UpError(str(exc)) from exc
     data = data_dir.resolve()
     for root in roots:
+        if root.path != data and root.path.is_relative_to(data):
+            raise UpError(
+                f"The watched folder {root.path} lies in the data directory {data}, which is Upwell's own. Move it out,"
+                " or give another data directory with --data-dir."
+            )
         if data == root.path or (data.is_relative_to(root.path) and not _is_ignored(root.path, data)):
             raise UpError(
                 f"The data directory {data} lies in the watched folder {root.path}: Upwell would index its own files."
@@ -149,22 +156,43 @@ def _display(
         return stack.addresses(plan, ports)
 
     live = sys.stdout.isatty() and not look.as_json
+    can_say_everything()
 
     def on_ready() -> None:
         if look.browser and live:
             open_browser(where()["api"], plan.environ)
 
+    def disk() -> str | None:
+        try:
+            return room(plan.directory).alarm
+        except OSError:
+            return None
+
+    from producers.roots import remote_type
+
     display: Plain | Screen
     if live:
-        display = Screen(poller, where, str(plan.directory), on_ready=on_ready)
+        display = Screen(poller, where, str(plan.directory), on_ready=on_ready, disk=disk)
     else:
-        display = Plain(poller, on_ready=on_ready, as_json=look.as_json)
+        display = Plain(poller, on_ready=on_ready, disk=disk, as_json=look.as_json)
         display.addresses(where(), str(plan.directory))
     for change in replaced:
         display.replaced(change.name, change.wanted, change.port)
+    if kind := remote_type(plan.directory):
+        display.warning(
+            "up",
+            f"the data directory {plan.directory} is on another machine's file system ({kind}), where ledger and index"
+            " can be damaged: give one on a disk of this machine with --data-dir; watched folders may be anywhere",
+        )
     if look.made:
         display.note(f"made the folder {DEFAULT_FOLDER} with a first document in it, welcome.md")
     return display
+
+
+def can_say_everything() -> None:
+    """Let standard output take every name: where the locale is narrow, better a strange one than no line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def open_browser(url: str, environ: Mapping[str, str]) -> None:

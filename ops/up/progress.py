@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+DISK = "disk:"
+"""How the alarm of a full disk begins."""
 WINDOW_S = 20.0
 WORKING = ("queued", "parsing", "embedding", "failed")
 STATES = ("ready", "embedding", "parsing", "queued", "failed", "parked", "empty", "skipped", "held", "deleted")
@@ -85,13 +87,15 @@ class Progress:
 
 
 def alarms(status: dict[str, Any]) -> tuple[str, ...]:
-    """Return why a source is not being followed, and why a server is left alone, for each."""
+    """Return why a source is not being followed, and why a server is left alone, for each, and if the disk is full."""
     found = [
         f"{source.get('name')}: {source['alarm']}" for source in status.get("sources") or () if source.get("alarm")
     ]
     for name, told in (status.get("breakers") or {}).items():
         if told.get("state") != "closed":
             found.append(f"{name}: {told.get('reason') or 'does not answer'} Tried again by itself; nothing is lost.")
+    if (disk := status.get("disk") or {}).get("alarm"):
+        found.append(f"{DISK} {disk['alarm']}")
     return tuple(found)
 
 

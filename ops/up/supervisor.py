@@ -189,7 +189,8 @@ class Supervisor:
         elif event.code == EXIT_PORT_OR_DIRECTORY and watched.backoff.deaths >= MOST_LOCKED:
             self._give_up(event)
         else:
-            self._restart(watched, how_it_ended(event.code), event.last)
+            # Who was killed from outside had nothing to say about it.
+            self._restart(watched, how_it_ended(event.code), () if event.code == -signal.SIGKILL else event.last)
 
     def _restart(self, watched: _Watched, how: str, last: tuple[str, ...] = ()) -> None:
         wait = watched.backoff.died(self._clock())

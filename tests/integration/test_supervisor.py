@@ -167,12 +167,14 @@ def wait_file(path: Path) -> Path:
 
 
 def test_what_is_killed_is_started_again_and_that_is_said(start: Callable[..., Run]) -> None:
-    run = start(("one", 0, SLEEPER), ("two", 1, SLEEPER))
+    run = start(("one", 0, "print('all is well', flush=True); " + SLEEPER), ("two", 1, SLEEPER))
     before, other = run.pid("one"), run.pid("two")
+    until(lambda: "well" in (run.data / "logs" / "one.log").read_text())
 
     os.kill(before, signal.SIGKILL)
 
     assert run.wait_for("restarting", "one")[2:] == ["was killed by SIGKILL", 0.2, 1]
+    assert run.lines == [["restarting", "one", "was killed by SIGKILL", 0.2, 1]], "what it said last is no warning"
     assert run.pid("one", but=before) != before
     assert run.pid("two") == other
 

@@ -6,22 +6,26 @@ import io
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from ops.up import ports, stack
 from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
 from ops.up.lives import KEPT, Lives, Run
 from ops.up.main import UpError, run
-from ops.up.progress import Progress, duration
+from ops.up.progress import Progress, alarms, duration
 from ops.up.restarts import Backoff
 from ops.up.settings import UpSettings
 from ops.up.supervisor import how_it_ended
 from ops.up.welcome import make_default_folder
+from workers.contract.disk import LEAST_FREE, LITTLE, Room, room, wait_for_room
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +250,32 @@ def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("", "name of a folder is empty"),
+        ("file.md", "file.md is no folder. Name the folder that it is in"),
+        ("~nobody-is-called-so/docs", "cannot be found"),
+        ("n" * 5000, "cannot be looked at"),
+    ],
+    ids=["empty", "a file", "nobody's home", "too long"],
+)
+def test_what_cannot_be_watched_is_said_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.md").touch()
+    with pytest.raises(UpError, match=told):
+        run([word], data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_in_the_data_directory_is_not_watched(tmp_path: Path) -> None:
+    (tmp_path / "data" / "logs").mkdir(parents=True)
+    with pytest.raises(UpError, match="lies in the data directory"):
+        run([str(tmp_path / "data" / "logs")], data_dir=tmp_path / "data")
+
+
 def test_a_data_directory_that_would_be_indexed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for data in (tmp_path / "docs", tmp_path / "docs" / "data"):
@@ -284,6 +314,15 @@ def test_a_data_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
         DataDir(tmp_path / "file" / "data")
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\udcff"], ids=["quote", "backslash", "line", "no UTF-8"])
+def test_a_data_directory_whose_name_valkey_cannot_take_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(DataDirError, match="--data-dir"):
+        DataDir(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------------------------------------ progress
 
 
@@ -317,6 +356,48 @@ def test_nothing_to_do_has_no_time_left_and_standing_still_promises_nothing() ->
 
 def test_durations_are_said_as_people_do() -> None:
     assert [duration(s) for s in (7.4, 89, 200, 7500)] == ["7 s", "89 s", "3 min", "2 h 5 min"]
+
+
+def test_a_full_disk_is_an_alarm_that_says_what_is_full_how_much_is_left_and_what_to_do(tmp_path: Path) -> None:
+    for free, words in [
+        (LITTLE, None),
+        (LITTLE - 1, "filling up: 199 MB are left"),
+        (LEAST_FREE - 1, "is full: 63 MB are left"),
+    ]:
+        alarm = Room("/data", free).alarm
+        assert (alarm is None) if words is None else (words in alarm and "/data" in alarm and "Make room" in alarm)
+    told = {"alarm": Room("/data", 0).alarm}
+    assert alarms({"disk": told}) == (f"disk: {told['alarm']}",)
+    assert alarms({"disk": {"alarm": None}}) == alarms({"disk": None}) == ()
+    assert room(tmp_path).free > 0
+
+
+def test_a_full_disk_is_told_once_and_again_after_there_was_room_although_the_api_is_away() -> None:
+    out, now, left = io.StringIO(), [0.0], [0]
+
+    def disk() -> str | None:
+        return Room("/d", left[0] << 20).alarm
+
+    display = Plain(FakePoller(), on_ready=lambda: None, out=out, clock=lambda: now[0], disk=disk)  # type: ignore[arg-type]
+    for left[0] in (10, 9, 8, 500, 7):
+        now[0] += 5.0
+        display.tick()
+
+    assert [line[:36] for line in out.getvalue().splitlines()] == ["alarm: disk: The disk of /d is full:"] * 2
+
+
+def test_who_needs_room_waits_until_there_is_some_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = iter([Room("/d", 5), Room("/d", 6), Room("/d", LEAST_FREE)])
+    slept: list[float] = []
+    monkeypatch.setattr("workers.contract.disk.room", lambda _: next(found))
+
+    with structlog.testing.capture_logs() as said:
+        wait_for_room(tmp_path, sleep=slept.append)
+
+    assert len(slept) == 2
+    assert [line["event"] for line in said] == ["disk.full", "disk.has_room"]
 
 
 def test_the_alarm_of_a_source_is_shown_with_its_name() -> None:
@@ -377,6 +458,34 @@ def test_an_output_nobody_reads_any_more_does_not_stop_the_work() -> None:
     out = io.StringIO()
     out.close()
     Plain(FakePoller(), on_ready=lambda: None, out=out).stopping()  # type: ignore[arg-type]
+
+
+def test_a_narrow_terminal_cuts_no_address_off() -> None:
+    from rich.console import Console
+
+    from ops.up.display import Screen
+
+    out, data = io.StringIO(), "/home/somebody/Documents/projects/of-last-year/.upwell"
+    console = Console(file=out, force_terminal=True, width=40, color_system=None)
+    places = {"api": "http://127.0.0.1:8080", "qdrant": "http://127.0.0.1:6333"}
+    screen = Screen(FakePoller(), lambda: places, data, on_ready=lambda: None, console=console)  # type: ignore[arg-type]
+    screen.tick()
+    screen.close()
+
+    assert data in "".join(line.removeprefix("Data").strip() for line in out.getvalue().splitlines())
+
+
+def test_in_a_narrow_locale_a_line_is_told_with_what_it_cannot_spell_spelt_otherwise(tmp_path: Path) -> None:
+    """The whole line used to be lost.  Asked of a process of its own, because it changes its standard output."""
+    code = "from ops.up.main import can_say_everything; can_say_everything(); print('made the folder \u6587\u6863')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "made the folder \\u6587\\u6863\n"
 
 
 def test_the_live_table_shows_addresses_states_restarts_and_alarms() -> None:

@@ -71,7 +71,7 @@ def test_too_much_is_cut_off_and_leaves_nothing(store, engine, tmp_path):
 
 
 def test_a_full_disk_is_said_to_be_one(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "FREE_SPACE_FLOOR", 1 << 60)
+    monkeypatch.setattr(uploads, "LITTLE", 1 << 60)
 
     with pytest.raises(StorageFull):
         store.put([b"x"], filename="a.txt")
@@ -79,7 +79,7 @@ def test_a_full_disk_is_said_to_be_one(store, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_others_fill_meanwhile_ends_an_upload_at_the_floor(store, tmp_path, monkeypatch):
-    free = iter([uploads.FREE_SPACE_FLOOR, uploads.FREE_SPACE_FLOOR - 1])
+    free = iter([uploads.LITTLE, uploads.FREE_SPACE_FLOOR - 1])
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
     monkeypatch.setattr(uploads, "LOOK_EVERY", 500)
 

@@ -228,6 +228,14 @@ def open_ledger(url: str, *, busy_timeout_s: float = 10.0) -> Engine:
     return engine
 
 
+def directory_of(url: str) -> Path | None:
+    """Return the directory that the ledger at ``url`` lies in; None: it is no file of this machine."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return None
+    return Path(parsed.database).absolute().parent
+
+
 def _prepare_sqlite(engine: Engine) -> None:
     """WAL lets readers pass the one writer; FULL survives a power cut; IMMEDIATE avoids upgrade deadlocks."""
 

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.contract import intake, schema
+from workers.contract.disk import wait_for_room
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.errors import Transient, WorkerError
@@ -61,6 +62,8 @@ def _serve(settings: IndexWorkerSettings) -> None:
     from workers.indexing.tasks import register
     from workers.indexing.wiring import build
 
+    if (directory := schema.directory_of(settings.ledger_url.get_secret_value())) is not None:
+        wait_for_room(directory)  # to end and be started again would only say the same thing again
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
     freed = _hand_back(settings, engine)
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,12 +17,9 @@ from ops.embedded.qdrant.fields import Fields, malformed, point_id, point_ids
 from ops.embedded.qdrant.filters import read_filter
 from ops.embedded.qdrant.queries import QueryReader, read_order_by, read_with_payload, read_with_vector
 from ops.embedded.qdrant.vectors import UNNAMED, shown, space
+from workers.contract.disk import LEAST_FREE, room
 
 SCROLL_LIMIT = 10
-
-LEAST_FREE = 64 << 20
-"""Bytes below which nothing is written any more.  The engine writes into mapped files, and a page that finds no room on
-the disk ends the process with SIGBUS."""
 
 
 class Collection:
@@ -249,8 +245,8 @@ class Collection:
 
 
 def _check_room(directory: Path) -> None:
-    disk = os.statvfs(directory)
-    if disk.f_bavail * disk.f_frsize < LEAST_FREE:
+    """The engine writes into mapped files: a page that finds no room on the disk ends the process with SIGBUS."""
+    if room(directory).free < LEAST_FREE:
         raise StorageFull(
             f"Less than {LEAST_FREE >> 20} MB of the disk are free: nothing is written until there is room."
         )
