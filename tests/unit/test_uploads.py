@@ -79,7 +79,7 @@ def test_a_full_disk_is_said_to_be_one(store, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_others_fill_meanwhile_ends_an_upload_at_the_floor(store, tmp_path, monkeypatch):
-    free = iter([uploads.LITTLE, uploads.FREE_SPACE_FLOOR - 1])
+    free = iter([uploads.LITTLE, uploads.LITTLE - 1])
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
     monkeypatch.setattr(uploads, "LOOK_EVERY", 500)
 
