@@ -30,6 +30,7 @@ from ops.api.openai import router as openai_router
 from ops.api.queries import Queries, QueryAway
 from ops.api.query import router as query_router
 from ops.api.querylog import QueryLog
+from ops.api.rates import Rated
 from ops.api.settings import ApiSettings
 from ops.api.status import Status
 from ops.api.verify import router as verify_router
@@ -93,6 +94,8 @@ def make_app(settings: ApiSettings, engine: Engine, *, queries: Queries | None =
 def _add_doors(app: FastAPI, settings: ApiSettings) -> None:
     """Put the doors before the application; each is outside of those added before it."""
     app.add_middleware(BoundedBody, most_upload=settings.upload_max_bytes)
+    if settings.api_rpm is not None:
+        app.add_middleware(Rated, per_minute=settings.api_rpm)
     if settings.api_key is not None:
         console = {"/", *(f"/{file.name}" for file in CONSOLE.iterdir())}
         app.add_middleware(KeyOnly, key=settings.api_key, open_paths=console)

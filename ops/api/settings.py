@@ -31,6 +31,12 @@ class ApiSettings(
     api_expects_watcher: bool = Field(
         False, description="Say converged only while a watcher lives that has finished its scan; `upwell up` sets it."
     )
+    api_rpm: int | None = Field(
+        None,
+        ge=1,
+        description="Requests per minute that one client (address) may send to one api, lookups not counted; one more"
+        " is answered with 429 and Retry-After; unset: no limit.",
+    )
     upload_max_bytes: int = Field(200_000_000, ge=1, description="Largest upload, in bytes.")
     query_timeout: float = Field(60.0, gt=0, description="Seconds to wait for the query worker.")
     queries_waiting: int = Field(

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from ops.api.app import make_app
 from ops.api.bodies import AROUND_FILES, MOST_JSON, BoundedBody
 from ops.api.patience import MOST_HEAD, Patient
+from ops.api.rates import Rated
 from ops.api.settings import ApiSettings
 from tests.support.answering import Index, answering
 from tests.support.endpoint import Endpoint
@@ -371,3 +372,26 @@ def test_the_embedded_qdrant_fetches_and_takes_no_snapshot(qdrant_url):
     url = f"{qdrant_url}/collections/x/snapshots"
     assert httpx.put(f"{url}/recover", json={"location": "http://169.254.169.254/"}).status_code in (404, 501)
     assert httpx.post(f"{url}/upload", files={"snapshot": b"x"}).status_code in (404, 501)
+
+
+def test_one_client_too_fast_is_told_when_to_come_again_and_others_are_not(settings, app):
+    now = [0.0]
+    rated = Rated(app, 6, clock=lambda: now[0])
+
+    def ask(address: str) -> Sender:
+        sender = Sender("/v1/search", first=b"x", length=1)
+        sender.scope["client"] = (address, 1)
+        asyncio.run(rated(sender.scope, sender.receive, sender.send))
+        return sender
+
+    assert {ask("10.0.0.1").status for _ in range(6)} == {413}  # let in, as far as its endless body
+    refused = ask("10.0.0.1")
+    assert (refused.status, refused.read) == (429, 0)
+    assert "Wait 10 s" in refused.text.decode()
+    assert ask("10.0.0.2").status == 413
+    now[0] += 10.0
+    assert [ask("10.0.0.1").status for _ in range(2)] == [413, 429]
+    limited = make_app(settings.model_copy(update={"api_rpm": 1}), app.state.engine)
+    visitor = TestClient(limited, headers={"Authorization": b"Bearer " + KEY.encode()})
+    assert [visitor.post("/v1/held/approve", json={}).status_code for _ in range(2)] == [422, 429]
+    assert visitor.get("/v1/documents").status_code == 200
