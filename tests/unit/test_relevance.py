@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.answering import Index, ask
-from workers.adapters.bm25 import document_vector
+from workers.adapters.bm25 import document_vector, word_ids
 from workers.query.relevance import Passage, Signs, Weights, ahead, means_the_same, nearness
 from workers.query.words import Terms
 
@@ -178,3 +178,32 @@ def test_a_question_whose_words_many_documents_share_is_refused():
     assert not ask(Index("The new pump in the cellar cost 900 euros.", *pumps), query="What did the new pump cost?")[
         "refused"
     ]
+
+
+@pytest.mark.parametrize(
+    ("question", "language", "asking"),
+    [
+        ("Wer hat die Mauer gebaut und wann?", "german", {"Wer", "wann"}),
+        ("¿Cuándo y dónde se firmó el tratado de la paz?", "spanish", {"Cuándo", "dónde"}),
+        ("Почему закрыли завод и кто это решил?", "russian", {"Почему", "кто"}),
+        ("لماذا أغلق المصنع في المدينة؟", "arabic", {"لماذا"}),
+    ],
+)
+def test_a_word_that_only_asks_is_not_missed_in_what_answers(question, language, asking):
+    terms = Terms(question, (language,))
+
+    assert not asking & set(terms.missing("Xyz"))
+    assert len(terms.forms) == len(terms.missing("Xyz"))
+
+
+def test_a_question_of_words_that_ask_alone_looks_for_them():
+    assert Terms("Wer? Wann?", ("german",)).missing("Xyz") == ["Wer", "Wann"]
+
+
+def test_search_looks_for_a_word_that_only_asks():
+    assert Terms("Wer hat die Mauer gebaut?", ("german",)).ids >= set(word_ids("wer", ("german",)))
+
+
+def test_where_it_is_open_which_language_a_question_is_in_no_word_only_asks():
+    assert Terms("wer Rossi", ("german", "italian")).missing("Xyz") == ["wer", "Rossi"]
+    assert Terms("wer Rossi", ("german",)).missing("Xyz") == ["Rossi"]

@@ -17,6 +17,7 @@ from workers.adapters.bm25 import (
     word_ids,
 )
 from workers.adapters.names import NAME, name_weights, with_names
+from workers.query.asking import asks
 
 Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
@@ -33,16 +34,19 @@ class Terms:
         self._languages = languages_of(query, languages)
         # A stop word of the query's language is still a word in English: it counts only if search asks for it.
         asked = [(query[start:end], self.ids.intersection(self._ids(query[start:end]))) for start, end in words(query)]
-        self._words = [(word, ids) for word, ids in asked if ids]
+        sought = [(word, ids) for word, ids in asked if ids]
+        self._words = [(word, ids) for word, ids in sought if not asks(word, self._languages)] or sought
+        asking = [ids for word, ids in sought if (word, ids) not in self._words]
+        self._counted = self.ids.difference(*asking).union(*(ids for _, ids in self._words))
         self._seen: set[str] = set()  # words of texts, and those of them that are asked for
         self._sought: set[str] = set()
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
     @property
     def forms(self) -> list[frozenset[int]]:
-        """Token ids of each different word; every token that the query asks for belongs to one of them."""
+        """Token ids of each different word that is more than asking; each of their tokens belongs to one of them."""
         groups = list(dict.fromkeys(ids for _, ids in self._words))
-        return [*groups, *(frozenset({token}) for token in sorted(self.ids.difference(*groups)))]
+        return [*groups, *(frozenset({token}) for token in sorted(self._counted.difference(*groups)))]
 
     def named(self, path: str) -> list[str]:
         """Return the words of the query that a document's path has, as search finds them there."""
