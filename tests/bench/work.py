@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import os
 import pstats
 import subprocess
@@ -26,6 +27,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from ops.cli.processes import OBJECTS_BETWEEN_COLLECTIONS
 from tests.bench import corpus
 from tests.bench.index import DIMENSIONS, Endpoint, answers, free_port, wait_until
 from tests.support.road import Road
@@ -47,6 +49,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args(args)
     set_up_logs("bench", level="warning")
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as the index worker does
     with tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch:
         _measure(Path(scratch), options)
     return 0
