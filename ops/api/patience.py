@@ -44,10 +44,15 @@ class Patient(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        if self._overdue is not None:
-            self._head_bytes += len(data)
+        waiting_for = self._overdue
         super().data_received(data)
-        if self._overdue is not None and self._head_bytes > MOST_HEAD:
+        if self._overdue is None:
+            return
+        if self._overdue is not waiting_for:
+            self._head_bytes = 1  # begun by the way, behind a body; how much of this was its head is not known
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEAD:
             self._refuse(431)
 
     def _expect_head(self) -> None:
@@ -62,6 +67,8 @@ class Patient(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         self._got_head()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._head_bytes:  # a browser opens connections that it may need: who said nothing has asked nothing
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+        self.transport.close()
