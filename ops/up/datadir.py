@@ -132,6 +132,13 @@ def _unwritable(path: Path, exc: OSError) -> str:
 
 def _owned(path: Path, running: dict[str, Any]) -> str:
     pid = running.get("pid")
+    left = [str(part) for part in running.get("processes", {}).values() if _is_alive(part)]
+    if pid and not _is_alive(pid) and left:
+        return (
+            f"An earlier upwell (pid {pid}) has ended, but what it started on the data directory {path} has not."
+            f" If these are its processes, end them (kill -9 {' '.join(left)}); or give this one a directory of its own"
+            " with --data-dir."
+        )
     where = running.get("addresses", {}).get("api")
     who = f"pid {pid}" if pid else "its pid is not known yet"
     at = f" at {where}" if where else ""

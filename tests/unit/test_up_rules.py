@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ops.up import ports, stack
+from ops.up import main, ports, stack
 from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
 from ops.up.lives import KEPT, Lives, Run
@@ -30,8 +31,6 @@ from workers.contract.disk import LEAST_FREE, LITTLE, Room, room, wait_for_room
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("UPWELL_")]:
         monkeypatch.delenv(name)
 
@@ -306,6 +305,30 @@ def test_the_data_directory_and_all_in_it_is_private(tmp_path: Path) -> None:
     data.unpublish()
     assert read_state(tmp_path / "data") == {}
     data.close()
+
+
+def test_who_outlived_an_earlier_run_is_named_by_what_cannot_start_because_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.up.datadir.PATIENCE_S", 0.0)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    first = DataDir(tmp_path)
+    first.publish({"pid": gone.pid, "processes": {"index": os.getpid(), "api": gone.pid}})
+
+    with pytest.raises(DataDirError, match=f"pid {gone.pid}.* has ended, but .*kill -9 {os.getpid()}\\)"):
+        DataDir(tmp_path)
+    first.close()
+
+
+def test_a_data_directory_on_another_machines_disk_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("producers.roots.remote_type", lambda _: "nfs4")
+
+    main._display(plan(tmp_path), PORTS, FakePoller(), main.Look(False, False, False), [])  # type: ignore[arg-type]
+
+    assert "(nfs4), where ledger and index can be damaged" in capsys.readouterr().out
 
 
 def test_a_data_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
