@@ -17,6 +17,7 @@ from workers.contract.intake import Observation, Stat, observe, register_source
 from workers.contract.schema import documents
 from workers.contract.states import State
 from workers.housekeeping.books import Books
+from workers.indexing.handback import Ended, hand_back
 from workers.indexing.ledger import Ledger
 
 RECIPE = "m"
@@ -104,6 +105,7 @@ def test_no_question_of_a_loop_reads_every_document(tmp_path):
         ledger.live_due(10)
         ledger.has_embeddings_due()
         ledger.claim_embeddings(10)
+        hand_back(engine, Ended(lives=("a1/index/1",), runs=("a0",)))  # at each start
         Books(engine).at_rest()
         views.converged()
         views.by_path("a.md")

@@ -74,7 +74,11 @@ def hand_back(engine: Engine, ended: Ended) -> HandedBack:
             connection.execute(free.values(_FREED), [_freed(row, now) for row in rows])
         embeddings = connection.execute(
             update(documents)
-            .where(documents.c.embed_lease_until.is_not(None), ended.owns(documents.c.embed_lease_owner))
+            .where(
+                documents.c.state == State.EMBEDDING,
+                documents.c.embed_lease_until.is_not(None),
+                ended.owns(documents.c.embed_lease_owner),
+            )
             .values(embed_lease_until=None, embed_lease_owner=None)
         ).rowcount
     return HandedBack(tuple((row.id, row.bulk) for row in rows), embeddings)
