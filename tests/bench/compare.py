@@ -21,7 +21,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +32,18 @@ import httpx
 import openai
 
 from tests.bench import beir
+from tests.bench.answers import Vectors
 from tests.bench.beir import Collection, Places, Question
+from tests.bench.memory import Memory
 from tests.conftest import HOST, ROOT, answers, free_port, module, running
 from tests.support.stack import Stack, environment
+from workers.adapters.language import NAMES
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.parse.formats import parse_file
+from workers.indexing.values import Parsed
 from workers.query.evaluation import compare, mean, ndcg
+from workers.query.requests import SearchRequest
+from workers.query.search import search_many
 
 MODEL = "multilingual-e5-small-q4"
 PEERS = ("langchain", "llamaindex")
@@ -58,6 +65,9 @@ FIRST = 10
 SPANNED = ("covidqa", "cuad")
 SPAN_HITS, SPAN_CHARS = 5, 4000
 BATCH = 16
+
+Post = Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]
+"""Several searches, and what the api would answer to each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +111,11 @@ def main(words: Sequence[str]) -> int:
             found = {name: _asked(name, collection, folder, endpoint, options) for name in wanted if name in PEERS}
             modes = [name for name in wanted if name in MODES or (name in PASSAGES and collection.name in SPANNED)]
             if modes:
-                warm(collection, endpoint)
-                found |= _upwell(modes, collection, folder, endpoint)
+                if options.in_memory:
+                    found |= _in_memory(modes, collection, options.vectors)
+                else:
+                    warm(collection, endpoint)
+                    found |= _upwell(modes, collection, folder, endpoint)
             if options.keep:
                 _keep(options.keep, collection, found)
                 kept = {name: _kept(options.keep, collection, name) for name in SYSTEMS if name not in wanted}
@@ -249,10 +262,33 @@ def _upwell(modes: Sequence[str], collection: Collection, folder: Path, endpoint
             stack.wait_converged(len(collection.files), timeout=600)
             # The counts of a status may be some seconds older than its verdict.
             stack.wait_for(lambda: stack.status()["documents"].get("ready", 0) == len(collection.files), 60, every=0.5)
-            return {name: _searched(stack.client, name, collection) for name in modes}
+            return {name: _searched(lambda some: _post(stack.client, some), name, collection) for name in modes}
 
 
-def _searched(client: httpx.Client, name: str, collection: Collection) -> Answers:
+def _in_memory(modes: Sequence[str], collection: Collection, file: Path) -> dict[str, Answers]:
+    """Ask the query worker's own search over an index in memory, without a stack."""
+    languages: Counter[str] = Counter()
+
+    def parse(data: bytes, name: str) -> Parsed:
+        with tempfile.TemporaryFile() as opened:
+            opened.write(data)
+            opened.flush()
+            parsed = parse_file(opened.fileno(), name, 10**8)
+        languages.update([NAMES[parsed.metadata.language or ""]] if parsed.metadata.language in NAMES else [])
+        return parsed
+
+    remembered = Vectors(file, mode="hybrid")
+    index = Memory(collection.files, remembered, (), parse=parse)
+    index.speaks(tuple(name for name, _ in languages.most_common(3)))
+
+    def post(searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        requests = [SearchRequest.model_validate(search) for search in searches]
+        return [result.as_json() for result in search_many(requests, index=index, embedder=remembered)]
+
+    return {name: _searched(post, name, collection) for name in modes}
+
+
+def _searched(post: Post, name: str, collection: Collection) -> Answers:
     found = Answers()
     mode = MODES.get(name, "hybrid")
     shown = {} if name == "upwell" else PASSAGES.get(name, {"join": False})
@@ -260,21 +296,25 @@ def _searched(client: httpx.Client, name: str, collection: Collection) -> Answer
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
         if name not in PASSAGES:
-            for one, hits in zip(some, _batch(client, some, {"mode": mode, "limit": DEEP}), strict=True):
+            for one, hits in zip(some, _batch(post, some, {"mode": mode, "limit": DEEP}), strict=True):
                 found.deep[one.key] = hits
         located = [one for one in some if one.spans]
-        for one, hits in zip(located, _batch(client, located, {"mode": mode, "limit": FIRST, **shown}), strict=True):
+        for one, hits in zip(located, _batch(post, located, {"mode": mode, "limit": FIRST, **shown}), strict=True):
             found.first[one.key] = hits
     return found
 
 
-def _batch(client: httpx.Client, questions: Sequence[Question], wanted: Mapping[str, Any]) -> list[list[Hit]]:
-    if not questions:
-        return []
-    searches = [{"query": one.text, **wanted} for one in questions]
+def _post(client: httpx.Client, searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     answer = client.post("/v1/search/batch", json={"searches": searches}, headers={"X-Upwell-Log": "off"})
     answer.raise_for_status()
-    results = answer.json()["results"]
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def _batch(post: Post, questions: Sequence[Question], wanted: Mapping[str, Any]) -> list[list[Hit]]:
+    if not questions:
+        return []
+    results = post([{"query": one.text, **wanted} for one in questions])
     if any(result["mode"] != wanted["mode"] for result in results):
         raise SystemExit(f"searched {results[0]['mode']}, not {wanted['mode']}: {results[0]['degraded']}")
     return [[Hit(Path(hit["metadata"]["path"]).stem, _text(hit)) for hit in result["hits"]] for result in results]
@@ -335,6 +375,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "upwell-compare", help="for the files"
     )
+    parser.add_argument("--in-memory", action="store_true", help="Upwell's search without a stack")
     parser.add_argument("--fill", action="store_true", help="only compute the vectors that Upwell will ask for")
     parser.add_argument("--keep", type=Path, help="folder for what was found; systems that do not run are read from it")
     return parser.parse_args(words)

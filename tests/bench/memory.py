@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -26,6 +26,7 @@ from workers.adapters.qdrant_fusion import (
 from workers.adapters.qdrant_search import PREFETCH, SAMPLE
 from workers.indexing.chunk import ChunkOptions, chunk
 from workers.indexing.parse.text import read_text
+from workers.indexing.values import Parsed
 from workers.query.filters import EVERYTHING, Condition
 from workers.query.values import Background, Found, Vector
 
@@ -36,10 +37,16 @@ class Memory:
     """Chunks of documents; ``without`` leaves some of them out of everything, rarity and sample included."""
 
     def __init__(
-        self, documents: Mapping[str, str], vectors: Vectors, languages: tuple[str, ...], *, named: bool = True
+        self,
+        documents: Mapping[str, str],
+        vectors: Vectors,
+        languages: tuple[str, ...],
+        *,
+        named: bool = True,
+        parse: Callable[[bytes, str], Parsed] = read_text,
     ) -> None:
         self._languages = languages
-        made = [each for name, text in documents.items() for each in chunk(name, read_text(text.encode(), name), _CUT)]
+        made = [each for name, text in documents.items() for each in chunk(name, parse(text.encode(), name), _CUT)]
         self.documents = np.array([each.document_id for each in made])
         self._ids = [str(uuid5(NAMESPACE_URL, f"{each.document_id}\x1f{each.index}")) for each in made]
         self._payloads: list[dict[str, Any]] = [
@@ -52,6 +59,7 @@ class Memory:
             }
             for each in made
         ]
+        self._at = {(each.document_id, each.index): number for number, each in enumerate(made)}
         held: dict[int, list[tuple[int, float]]] = {}
         for number, each in enumerate(made):
             vector = chunk_vector(each.embedded_text, each.document_id if named and each.first else None)
@@ -116,6 +124,10 @@ class Memory:
     def background(self) -> Background:
         return self._background
 
+    def speaks(self, languages: tuple[str, ...]) -> None:
+        """Say which languages most chunks are in, where it was not known before they were made."""
+        self._languages = languages
+
     def languages(self) -> tuple[str, ...]:
         return self._languages
 
@@ -123,7 +135,15 @@ class Memory:
         return self._vectors is not None
 
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
-        return {}
+        around = [(one, range(one.chunk_index - reach, one.chunk_index + reach + 1)) for one in found]
+        return {
+            one.id: [
+                Found(self._ids[n], 0.0, self._payloads[n])
+                for index in indices
+                if index != one.chunk_index and (n := self._at.get((one.doc_id, index))) is not None
+            ]
+            for one, indices in around
+        }
 
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         return []
