@@ -119,7 +119,7 @@ def ask(index: Memory, vectors: Vectors, questions: list[Question], left_out: Le
         [result] = search_many([request], index=index, embedder=vectors)
         terms = Terms(question.text, index.languages())
         weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
-        best = max((one.sentence for one in candidates(result.hits[:HITS_READ], weights)), default=0.0)
+        best = max((one.sentence for one in candidates(result.hits[:HITS_READ], weights, terms)), default=0.0)
         found.append(Row(not question.gold & gone, signs(terms, result, weights, best, vectors)))
     return found
 

@@ -69,7 +69,7 @@ def _candidates(index: Memory, vectors: Vectors, question: Question) -> list[Can
     [result] = search_many([AnswerRequest(query=question.text[:4000])], index=index, embedder=vectors)
     terms = Terms(question.text, index.languages())
     weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
-    found = candidates(result.hits[:HITS_READ], weights)
+    found = candidates(result.hits[:HITS_READ], weights, terms)
     unrelated = vectors.landmarks(UNRELATED)
     close = [closeness(result.meaning, each, unrelated) for each in vectors.passages([one.read for one in found])]
     return [

@@ -207,3 +207,22 @@ def test_search_looks_for_a_word_that_only_asks():
 def test_where_it_is_open_which_language_a_question_is_in_no_word_only_asks():
     assert Terms("wer Rossi", ("german", "italian")).missing("Xyz") == ["wer", "Rossi"]
     assert Terms("wer Rossi", ("german",)).missing("Xyz") == ["Rossi"]
+
+
+@pytest.mark.parametrize(
+    ("question", "language", "text", "kin"),
+    [
+        ("Wer leitet die Verteidigung?", "german", "Er leitet die Verteidigungslinie.", {"Verteidigung"}),
+        ("Wo steht das Rathaus?", "german", "Die Rathäuser brannten.", set()),  # another vowel is another word
+        ("Wann sprang das Motorboot an?", "german", "Der Motor sprang an.", {"Motorboot"}),
+        ("¿Cuál era su nacionalidad?", "spanish", "El equipo nacional.", {"nacionalidad"}),
+        ("Was tat er im Amt?", "german", "Das Amtsblatt.", set()),  # too short to be anything's beginning
+        ("Where is the defence line?", "english", "The defences stood.", set()),
+    ],
+)
+def test_parts_and_endings_of_words_count_outside_of_english(question, language, text, kin):
+    terms = Terms(question, (language,))
+
+    found = terms.kin(text) - {token for word in terms.matched(text) for token in word_ids(word, (language,))}
+
+    assert found == {token for word in kin for token in word_ids(word, (language,))}

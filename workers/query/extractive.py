@@ -16,7 +16,7 @@ from workers.query.ports import Embedder, SearchIndex
 from workers.query.relevance import UNRELATED, Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
-from workers.query.signs import signs, stored
+from workers.query.signs import embedded_text, signs, stored
 from workers.query.words import Terms
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ def extract(
     """
     terms = Terms(question, index.languages())
     weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
-    read = candidates(result.hits[:HITS_READ], weights)
+    read = candidates(result.hits[:HITS_READ], weights, terms)
     if not read:
         return Extract((), 0.0)
     best = max(one.sentence for one in read)
@@ -98,15 +98,15 @@ def extract(
     return Extract(tuple(_chosen(compared, weights)), confidence)
 
 
-def candidates(hits: Sequence[Hit], weights: Weights) -> list[Statement]:
+def candidates(hits: Sequence[Hit], weights: Weights, terms: Terms) -> list[Statement]:
     """Return the sentences worth a closer look: those with the question's words first, in the order of the hits."""
     found: list[Statement] = []
     for hit in hits:
-        passage = weights.coverage(stored(hit.found))
+        passage = weights.coverage(stored(hit.found).keys() | terms.kin(embedded_text(hit.found)))
         heading = frozenset(document_vector(str(hit.found.metadata.get("heading") or "")).indices)
         for span in _answers(hit.found.content, sentences(hit.found.content)):
             tokens = heading.union(document_vector(hit.found.content[span[0] : span[1]]).indices)
-            sentence = weights.coverage(tokens)
+            sentence = weights.coverage(tokens | terms.kin(hit.found.content[span[0] : span[1]]))
             found.append(Statement(hit, span, tokens, passage, sentence, fits(passage, sentence, None)))
     best = sorted(range(len(found)), key=lambda i: (-found[i].sentence - found[i].passage, i))[:SENTENCES_COMPARED]
     return [found[i] for i in best]

@@ -26,7 +26,13 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
     """Return what speaks for an answer; ``sentence`` is the best sentence's coverage."""
     hits = [hit.found for hit in result.hits[:JUDGED]]
     words = [stored(each) for each in hits]
-    cover = max((weights.coverage(tokens) for tokens in words), default=0.0)
+    cover = max(
+        (
+            weights.coverage(tokens.keys() | terms.kin(embedded_text(each)))
+            for each, tokens in zip(hits, words, strict=True)
+        ),
+        default=0.0,
+    )
     phrases = max(
         (
             weights.coverage(terms.in_phrases(embedded_text(each), tokens))

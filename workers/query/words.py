@@ -23,6 +23,10 @@ Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
 
 
+SHORTEST_KIN, ENDING = 5, 2
+"""Letters that two words must share to be kin, and how many at the end of one may differ."""
+
+
 class Terms:
     """What a query looks for: its words as search sees them (stemmed, without stop words)."""
 
@@ -92,6 +96,16 @@ class Terms:
         spoken = ((text[start:end], self._ids(text[start:end])) for start, end in words(text))
         return [ids or (word.casefold(),) for word, ids in spoken]
 
+    def kin(self, text: str) -> frozenset[int]:
+        """Return the tokens of words that ``text`` has only as a part of another, or with another ending.
+
+        Not of English: it writes its compounds apart and inflects little.
+        """
+        if not self._languages:
+            return frozenset()
+        there = {text[start:end].casefold() for start, end in words(text)}
+        return frozenset().union(*(ids for word, ids in self._words if _has_kin(word.casefold(), there)))
+
     def missing(self, text: str) -> list[str]:
         """Return the words of the query that ``text`` does not have (scripts with spaces only)."""
         matched = set(self.matched(text))
@@ -118,6 +132,15 @@ class Terms:
 def words(text: str) -> Iterator[Span]:
     """Return the place of every word of the scripts that put spaces between words."""
     return (match.span() for match in spaced_words(text))
+
+
+def _has_kin(word: str, others: Collection[str]) -> bool:
+    """Tell whether the beginning of ``word`` is in one of ``others``, or the beginning of one of them in it."""
+    begins = word[: max(SHORTEST_KIN, len(word) - ENDING)]
+    return len(word) >= SHORTEST_KIN and any(
+        begins in other or (len(other) >= SHORTEST_KIN and other[: max(SHORTEST_KIN, len(other) - ENDING)] in word)
+        for other in others
+    )
 
 
 def _places(text: str, word: str) -> Iterator[Span]:
