@@ -215,7 +215,7 @@ def test_where_it_is_open_which_language_a_question_is_in_no_word_only_asks():
         ("Wer leitet die Verteidigung?", "german", "Er leitet die Verteidigungslinie.", {"Verteidigung"}),
         ("Wo steht das Rathaus?", "german", "Die Rathäuser brannten.", set()),  # another vowel is another word
         ("Wann sprang das Motorboot an?", "german", "Der Motor sprang an.", {"Motorboot"}),
-        ("¿Cuál era su nacionalidad?", "spanish", "El equipo nacional.", {"nacionalidad"}),
+        ("¿Por qué hubo desempleo en la ciudad?", "spanish", "El empleo era poco.", {"desempleo"}),
         ("Was tat er im Amt?", "german", "Das Amtsblatt.", set()),  # too short to be anything's beginning
         ("Where is the defence line?", "english", "The defences stood.", set()),
     ],
