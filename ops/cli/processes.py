@@ -125,7 +125,7 @@ def _begin(as_json: bool) -> None:
     The flag is a short way to write a setting; the settings class of the process reads it back.
     """
     # What is imported stays, and hardly anything here has cycles: looking through it every 700 objects, as Python does
-    # unless told, is a tenth of a start's processor time and a twentieth of an index worker's.
+    # unless told, takes an index worker a twentieth of its processor time (ADR 0043).
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     if as_json:
         import os
