@@ -17,7 +17,6 @@ from workers.adapters.qdrant_fusion import (
     BM25_POWER,
     BM25_WORD,
     DENSE_WEIGHT,
-    NAME_BESIDE_WORDS,
     NAME_POWER,
     NAME_SHARE,
     NAME_WEIGHT,
@@ -96,7 +95,7 @@ class Memory:
         of_texts, of_names = apart(words) if words is not None else (SparseVector([], []), SparseVector([], []))
         bm25, named = self._bm25(of_texts), self._bm25(of_names)
         if meaning is None or self._vectors is None or unrelated is None:
-            both = bm25 + NAME_BESIDE_WORDS * named
+            both = bm25 + named
             sums = {n: float(both[n]) for n in self._first(both, max(PREFETCH, limit)) if both[n] > 0}
         else:
             cosines = np.where(self._there, self._vectors @ meaning, NOWHERE)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.adapters.bm25 import SparseVector
-from workers.adapters.names import NAME, apart
+from workers.adapters.names import apart
 from workers.query.values import Vector
 
 SPARSE = "bm25"
@@ -22,9 +22,6 @@ NAME_WEIGHT, NAME_SHARE, NAME_POWER = 2.0, 0.5, 4.0
 """The most that a document's name can give, the share of the query that it must have for half of that, and how steep it
 is there: who types a name wants that file, and a word or two of a question in some file's name say nothing."""
 
-NAME_BESIDE_WORDS = 2.0
-"""How much a word in a name counts beside one in a text, where one list has both: without meaning."""
-
 Lists = Mapping[str, Any]
 """What is asked of each list, by its name: dense, bm25, name; in that order, which the formula counts on."""
 
@@ -37,10 +34,8 @@ def lists_of(words: SparseVector | None, meaning: Vector | None, *, names_apart:
     if words is None or not words.indices:
         return lists
     if not names_apart:
-        factor = NAME_BESIDE_WORDS if min(words.indices) < NAME else 1.0
-        pairs = zip(words.indices, words.values, strict=True)
-        weighed = [value * factor if token >= NAME else value for token, value in pairs]
-        return {**lists, "bm25": {"indices": words.indices, "values": weighed}}
+        # In one list a word in a name counts as one in a text: twice as much, and names mislead (ADR 0042).
+        return {**lists, "bm25": {"indices": words.indices, "values": words.values}}
     for name, part in zip(("bm25", "name"), apart(words), strict=True):
         if part.indices:
             lists[name] = {"indices": part.indices, "values": part.values}
