@@ -9,9 +9,13 @@ from uuid import uuid4
 
 import pytest
 import redis
+from sqlalchemy import select
 
 from tests.support import children
 from tests.support.askable import ROOT
+from tests.support.endpoint import Endpoint
+from tests.support.stack import environment
+from workers.contract import schema
 from workers.contract.broker import make_celery
 
 LONG_S = 1000.0
@@ -21,6 +25,7 @@ os.environ["REMAP_SIGTERM"] = "SIGQUIT"
 sys.path.insert(0, {root!r})
 import redis
 from workers.contract.broker import make_celery
+from workers.contract.ending import work as be_a_worker
 app = make_celery({url!r}, {prefix!r}, "worker")
 app.conf.worker_soft_shutdown_timeout = {patience}
 broker = redis.Redis.from_url({url!r})
@@ -32,7 +37,11 @@ def work(number):
         time.sleep(0.01)
     broker.rpush({prefix!r} + "done", number)
 
-app.worker_main(["worker", "--pool=threads", "-c2", "-Qbulk", "--without-gossip", "--without-mingle", "-lERROR"])
+def give_back():
+    broker.set({prefix!r} + "given back", 1)
+
+argv = ["worker", "--pool=threads", "-c2", "-Qbulk", "--without-gossip", "--without-mingle", "-lERROR"]
+be_a_worker(app, argv, give_back=give_back)
 """
 
 
@@ -111,4 +120,40 @@ def test_what_is_not_done_in_time_is_given_back_to_the_broker_at_once(start, bro
 
     until(lambda: broker.llen(f"{prefix}bulk") == 2)
     assert broker.hlen(f"{prefix}unacked") == 0
+    assert worker.wait(60) == 0, "nor does it wait for threads whose tasks are others' now"
     assert broker.llen(f"{prefix}done") == 0
+    assert broker.exists(f"{prefix}given back")
+
+
+def test_an_index_worker_ends_in_order_and_is_not_missed(tmp_path, valkey_url, qdrant_url, broker, prefix):
+    """The real one: its row among the living is gone, and it ended by itself."""
+    engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    with Endpoint(dimensions=64) as endpoint:
+        settings = {
+            "UPWELL_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
+            "UPWELL_BROKER_URL": valkey_url,
+            "UPWELL_KEY_PREFIX": prefix,
+            "UPWELL_QDRANT_URL": qdrant_url,
+            "UPWELL_COLLECTION": prefix.rstrip(":"),
+            "UPWELL_EMBEDDINGS_URL": endpoint.url,
+            "UPWELL_EMBEDDINGS_MODEL": "test",
+        }
+        command = [sys.executable, "-m", "ops.cli", "worker", "index"]
+        worker = children.start(command, cwd=ROOT, env=environment(**settings), stdout=subprocess.DEVNULL)
+        try:
+            until(lambda: living(engine) == ["index-worker"])
+            until(lambda: any(client["cmd"] == "brpop" for client in broker.client_list()))  # it takes messages
+
+            worker.terminate()
+
+            assert worker.wait(60) == 0
+            assert living(engine) == []
+        finally:
+            worker.kill()
+            worker.wait()
+            engine.dispose()
+
+
+def living(engine):
+    with engine.connect() as connection:
+        return list(connection.execute(select(schema.processes.c.kind)).scalars())

@@ -7,9 +7,15 @@ then: whoever has to end the worker loses patience first, and the messages stay 
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NoReturn
 
+from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
 from celery.worker import state
 
@@ -17,7 +23,10 @@ LOOK_S = 0.05
 
 
 class Worker(CeleryWorker):  # type: ignore[misc]
-    """A worker that ends as soon as its tasks have; what is not done in time goes back to the broker at once."""
+    """A worker that ends as soon as its tasks have; what is not done in time goes back to the broker at once.
+
+    Unless its pool ``finishes`` whatever it has begun, because nobody else would.
+    """
 
     def wait_for_soft_shutdown(self) -> None:
         """Wait until every message that was taken is done, at most ``worker_soft_shutdown_timeout`` seconds."""
@@ -31,9 +40,30 @@ class Worker(CeleryWorker):  # type: ignore[misc]
 
     def _leave_threads(self) -> None:
         pool = self.consumer.pool
+        if getattr(pool, "finishes", False):
+            return
         if (threads := getattr(pool, "executor", None)) is not None:
             pool.on_stop = partial(threads.shutdown, wait=False, cancel_futures=True)
 
 
 def _busy() -> bool:
     return bool(state.reserved_requests) or bool(state.active_requests)
+
+
+def work(app: Celery, argv: Sequence[str], *, give_back: Callable[[], None] = lambda: None) -> NoReturn:
+    """Be a Celery worker until told to end; then ``give_back`` what is not done, and end this process.
+
+    Without the interpreter's farewell: it waits for every thread that is still at a task which others have by now, and
+    takes two seconds to take its modules apart.
+    """
+    code: object = 0
+    try:
+        app.worker_main(list(argv))
+    except SystemExit as exc:
+        code = exc.code
+    finally:
+        give_back()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

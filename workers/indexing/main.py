@@ -56,6 +56,7 @@ def run() -> None:
 
 def _serve(settings: IndexWorkerSettings) -> None:
     from workers.contract.broker import Hints, make_celery, messages_waiting
+    from workers.contract.ending import work
     from workers.indexing.bulk import BulkLane
     from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
     from workers.indexing.stall import Stall
@@ -80,26 +81,27 @@ def _serve(settings: IndexWorkerSettings) -> None:
     name = f"index@{socket.gethostname()}-{os.getpid()}"
     log.info("worker.ready", collection=worker.pipeline.collection, model=worker.pipeline.space.model)
     threading.Thread(target=_end_when_stuck, args=(stall,), name="stall", daemon=True).start()
-    try:
-        app.worker_main(
-            [
-                "worker",
-                "--pool=threads",
-                f"--concurrency={settings.index_concurrency}",
-                f"--queues={queues}",
-                f"--hostname={name}",
-                "--without-gossip",
-                "--without-mingle",
-                "--without-heartbeat",
-                f"--loglevel={settings.log_level}",
-            ]
-        )
-    finally:
+    argv = [
+        "worker",
+        "--pool=threads",
+        f"--concurrency={settings.index_concurrency}",
+        f"--queues={queues}",
+        f"--hostname={name}",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        f"--loglevel={settings.log_level}",
+    ]
+
+    def give_back() -> None:
         worker.leases.stop()
         worker.leases.give_back()  # first: what is in flight to the embedding endpoint may outlast our patience
         worker.embedding.stop()
         parser.close()
         intake.leave(engine, "index-worker")
+        engine.dispose()
+
+    work(app, argv, give_back=give_back)
 
 
 def _hand_back(settings: IndexWorkerSettings, engine: Engine) -> tuple[tuple[str, bool], ...]:

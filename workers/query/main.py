@@ -37,6 +37,7 @@ def _serve(settings: QueryWorkerSettings) -> None:
     import redis
 
     from workers.contract.broker import make_celery
+    from workers.contract.ending import work
     from workers.query.room import Room, keep_room
     from workers.query.tasks import register
 
@@ -50,7 +51,8 @@ def _serve(settings: QueryWorkerSettings) -> None:
     # A search that comes before the index is there gets a clear error; the log says when it is.
     threading.Thread(target=_watch_start, args=(index,), daemon=True).start()
     threading.Thread(target=_beat, args=(settings.ledger_url.get_secret_value(),), daemon=True).start()
-    app.worker_main(
+    work(
+        app,
         [
             "worker",
             f"--concurrency={room.threads}",
@@ -60,7 +62,7 @@ def _serve(settings: QueryWorkerSettings) -> None:
             "--without-mingle",
             "--without-heartbeat",
             f"--loglevel={settings.log_level}",
-        ]
+        ],
     )
 
 

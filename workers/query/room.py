@@ -58,6 +58,8 @@ def keep_room(app: Celery, url: str, room: Room) -> None:
 class TaskPool(ThreadPool):  # type: ignore[misc]
     """Celery's threads, which tell the room what they work on."""
 
+    finishes = True  # a message is acknowledged when it is taken: given back, it would be nobody's
+
     def on_apply(
         self,
         target: Callable[..., Any],
