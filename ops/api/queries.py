@@ -24,6 +24,10 @@ from workers.contract.broker import make_celery, stamp
 from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
 
 SLOW = (TASK_ANSWER, TASK_QUESTION)
+SILENT_S = 5.0
+LOOK_EVERY_S = 2.0
+"""A connection that says nothing for `SILENT_S` is given up, so no command may wait for as long: who waits for the next
+part of an answer, which a model may need half a minute for, asks again and again."""
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
 
@@ -51,7 +55,7 @@ class Queries:
         self._inside = 0
         names = make_celery(url, key_prefix, "client", name="names").backend
         self._redis = redis.asyncio.Redis.from_url(
-            url, socket_connect_timeout=2, health_check_interval=15, decode_responses=True
+            url, socket_timeout=SILENT_S, socket_connect_timeout=2, health_check_interval=15, decode_responses=True
         )
         self._results = Results(self._redis, lambda task_id: _text(names.get_key_for_task(task_id)))
 
@@ -155,10 +159,7 @@ class Queries:
         last, finished = "0", False
         try:
             while not finished:
-                found: Any = await self._redis.xread({key: last}, count=100, block=int(self._timeout * 1000))
-                if not found:
-                    raise QueryAway(NO_WORKER)
-                entries: list[tuple[str, dict[str, str]]] = found[0][1]
+                entries = await self._next_events(key, last)
                 last = entries[-1][0]
                 for _, fields in entries:
                     yield fields["event"], json.loads(fields["data"])
@@ -168,6 +169,17 @@ class Queries:
         finally:
             if not finished:
                 await asyncio.shield(self._cancel(key))
+
+    async def _next_events(self, key: str, last: str) -> list[tuple[str, dict[str, str]]]:
+        """Wait for what comes after ``last`` in an answer's stream: (id, fields) of each event, at least one."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        while (left := deadline - loop.time()) > 0:
+            wait_ms = max(1, int(min(left, LOOK_EVERY_S) * 1000))  # 0 would be for ever
+            found: Any = await self._redis.xread({key: last}, count=100, block=wait_ms)
+            if found:
+                return list(found[0][1])
+        raise QueryAway(NO_WORKER)
 
     async def _send(self, task: str, args: list[Any], task_id: str, *, keep_result: bool) -> None:
         def send() -> None:

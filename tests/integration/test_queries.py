@@ -10,6 +10,7 @@ import httpx
 import pytest
 import redis
 
+from ops.api import queries as module
 from ops.api import results
 from ops.api.app import make_app
 from ops.api.queries import Queries, QueriesFull, QueryAway
@@ -27,6 +28,7 @@ def search(request):
 
 @app.task(name="query.answer", ignore_result=False, acks_late=False)
 def answer(request, stream):
+    time.sleep(request.get("sleep", 0))
     broker.xadd(stream, {"event": "done", "data": json.dumps({"answer": "Yes."})})
 """
 
@@ -104,6 +106,19 @@ def test_an_answer_that_was_published_while_the_subscription_was_cut_is_found(va
         return answer
 
     assert asyncio.run(ask())["asked"] == "second"
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_be_silent(valkey_url, prefix, monkeypatch):
+    monkeypatch.setattr(module, "SILENT_S", 0.5)
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.1)
+
+    async def ask():
+        asks = queries(valkey_url, prefix)
+        events = [event async for event, _ in asks.stream({"query": "hard", "sleep": 1.2})]
+        await asks.close()
+        return events
+
+    assert asyncio.run(ask()) == ["done"]
 
 
 def test_a_reader_that_ended_is_begun_again(valkey_url, prefix, broker):
