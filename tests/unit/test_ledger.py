@@ -12,7 +12,7 @@ from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, leave, observe, register_source
 from workers.contract.schema import documents, processes
 from workers.contract.states import State
-from workers.indexing.embedding_claims import Embedded
+from workers.indexing.embedding_claims import Embedded, EmbeddingClaim
 from workers.indexing.leases import Leases
 from workers.indexing.ledger import MAX_ATTEMPTS, Indexed, LeaseLost, Ledger
 
@@ -322,6 +322,20 @@ def test_vectors_of_a_document_that_changed_meanwhile_do_not_make_it_ready(engin
 
     found = row(engine, SEEN.document_id)
     assert (found.state, found.vectors_pending) == (State.EMBEDDING, 3), "these vectors are of the version before"
+
+
+def test_what_a_document_still_lacks_is_free_once_another_look_has_found_it_unchanged(engine, ledger):
+    observe(engine, [SEEN])
+    first = ledger.claim(SEEN.document_id, RECIPE)
+    ledger.commit(first, indexed(state=State.EMBEDDING, vectors_pending=2, embeds_here=True))
+    observe(engine, [replace(SEEN, touched=True)])
+    ledger.confirm(ledger.claim(SEEN.document_id, RECIPE))
+
+    ledger.embedded([Embedded(EmbeddingClaim(SEEN.document_id, first.token), pending=0, tokens=9)])
+    [claim] = ledger.claim_embeddings(1)  # and not when the lease of the first runs out
+    ledger.embedded([Embedded(claim, pending=0, tokens=0)])
+
+    assert row(engine, SEEN.document_id).state == State.READY
 
 
 def test_the_texts_of_a_worker_that_died_are_taken_over_when_its_lease_ends(engine, ledger):

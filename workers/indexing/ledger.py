@@ -249,6 +249,8 @@ class Ledger(EmbeddingClaims, Due, Facts):
     def confirm(self, claim: Claim) -> Confirmed:
         """Record that the claimed generation has the bytes that are indexed already, and release the lease.
 
+        Whoever was embedding it has an older token and can no longer say that it is done: what it still lacks is free.
+
         Raises:
             LeaseLost: another attempt has taken over; nothing was written.
         """
@@ -267,6 +269,8 @@ class Ledger(EmbeddingClaims, Due, Facts):
                     next_try_at=None,
                     lease_until=None,
                     lease_owner=None,
+                    embed_lease_until=None,
+                    embed_lease_owner=None,
                 )
                 .returning(moved_on.label("moved_on"), documents.c.state, documents.c.vectors_pending)
             ).one_or_none()
