@@ -1,7 +1,7 @@
 """The layers of the bundled model as onnxruntime runs them: dense steps in 8 bits, the rest in float32 (ADR 0046).
 
 Weights are rounded once, each output by a scale of its own; what they are multiplied with is rounded by its range at
-each step (`DynamicQuantizeMatMul`).  The marks at both ends of a text have values in the inner dense steps that are ten
+each step (`DynamicQuantizeMatMul`).  The marks at both ends of a text have values in the inner dense steps up to ten
 times as large as any word's (Sun et al., Massive Activations in Large Language Models, 2024), and words rounded by that
 range would lose most of their digits; so the two marks stand first, and take those steps by themselves.
 """

@@ -144,6 +144,7 @@ def _environment(plan: Plan, ports: Mapping[str, int]) -> dict[str, str]:
         "UPWELL_API_EXPECTS_WATCHER": "true",
         "PYTHONUNBUFFERED": "1",
     }
+    env["ORT_DISABLE_TELEMETRY"] = "1"  # what is installed has none (ADR 0046); a second wall, should that change
     env.setdefault("OMP_NUM_THREADS", "1")  # the embedding endpoint has its own share; the rest works in processes
     if settings.ledger_url is None:
         env["UPWELL_LEDGER_URL"] = f"sqlite:///{plan.directory / 'ledger.db'}"
