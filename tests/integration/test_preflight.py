@@ -9,11 +9,15 @@ from structlog.testing import capture_logs
 from workers.adapters import qdrant
 from workers.adapters.embeddings import EmbeddingBatch
 from workers.contract import schema
+from workers.contract.intake import Observation, Stat, observe, register_source
+from workers.contract.states import State
 from workers.errors import EmbedderUnavailable, IndexUnavailable
 from workers.indexing import recipe
-from workers.indexing.ledger import Ledger
+from workers.indexing.ledger import Indexed, Ledger
 from workers.indexing.preflight import RefusesToStart, _warn_of_open_doors, preflight
 from workers.indexing.settings import IndexWorkerSettings
+
+SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))
 
 
 class Endpoint:
@@ -32,6 +36,7 @@ class Endpoint:
 @pytest.fixture
 def ledger(tmp_path):
     engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    register_source(engine, "docs", "folder", "/docs")
     yield Ledger(engine, "worker")
     engine.dispose()
 
@@ -50,9 +55,40 @@ def start(qdrant_url, collection, ledger):
 def test_the_first_start_makes_the_collection_and_the_second_finds_it(start):
     first, second = start(Endpoint()), start(Endpoint())
 
-    assert (first.created, second.created) == (True, False)
     assert first.collection == second.collection
     assert first.space.dimensions == 8
+
+
+def test_workers_that_start_at_once_leave_alone_what_the_first_of_them_has_done(start, ledger):
+    class Slow(Endpoint):
+        """While it answers the second worker, the first one starts and indexes a document."""
+
+        def embed(self, texts, *, kind):
+            first = start(Endpoint())
+            done = Indexed(state=State.READY, version="v", recipe="r", collection=first.collection, chunks=1)
+            ledger.commit(ledger.claim(SEEN.document_id, "r"), done)
+            return super().embed(texts, kind=kind)
+
+    observe(ledger._engine, [SEEN])
+
+    start(Slow())
+
+    assert ledger.due("r", 10) == []
+
+
+def test_a_collection_that_is_gone_calls_for_all_that_it_held(start, ledger, qdrant_url):
+    observe(ledger._engine, [SEEN])
+    first = start(Endpoint())
+    done = Indexed(state=State.READY, version="v", recipe="r", collection=first.collection, chunks=1)
+    ledger.commit(ledger.claim(SEEN.document_id, "r"), done)
+    qdrant.connect(IndexWorkerSettings(qdrant_url=qdrant_url)).delete_collection(first.collection)
+
+    with capture_logs() as logs:
+        again = start(Endpoint())
+
+    assert again.collection == first.collection
+    assert ledger.due("r", 10) == [(SEEN.document_id, True)]
+    assert [(line["event"], line["documents"]) for line in logs] == [("index.rebuilding", 1)]
 
 
 def test_another_model_is_refused_and_both_are_named(start):

@@ -379,6 +379,18 @@ def test_an_attempt_that_is_at_work_when_the_collection_is_lost_goes_round(engin
     assert ledger.due(RECIPE, 10) == [(SEEN.document_id, True)]
 
 
+def test_a_new_collection_calls_for_what_another_one_holds_and_for_nothing_that_is_under_way(engine, ledger):
+    other = Observation("docs", b"other.txt", Stat(1, 2, 3))
+    observe(engine, [SEEN, other])
+    ledger.commit(ledger.claim(SEEN.document_id, RECIPE), indexed())
+    ledger.claim(other.document_id, RECIPE)
+
+    assert ledger.dirty_elsewhere(row(engine, SEEN.document_id).collection) == 0
+    assert ledger.dirty_elsewhere("c2") == 1
+
+    assert ledger.claim(SEEN.document_id, RECIPE).version is None
+
+
 def test_tokens_start_above_every_token_of_a_lost_ledger(engine, tmp_path):
     observe(engine, [SEEN])
     old = Ledger(engine, "w").claim(SEEN.document_id, RECIPE).token

@@ -2,7 +2,8 @@
 
 Whose exception it is decides what is told of it: ours are written not to repeat what somebody gave us; those of others
 do (pydantic its input, SQLAlchemy its parameters, Celery the body of a message), so that of them only the class and
-the lines of code are told.  With UPWELL_LOG_LEVEL=debug everything is (ADR 0045).
+the lines of code are told.  UPWELL_LOG_LEVEL=debug is for our own events; a library that is asked for its debug output
+repeats what it handles, so libraries tell "info" at most (ADR 0045).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 import structlog
+
+OURS = ("workers", "producers", "ops")
 
 
 def set_up_logs(process: str, *, level: str = "info", fmt: Literal["json", "console"] = "json") -> None:
@@ -35,24 +38,23 @@ def set_up_logs(process: str, *, level: str = "info", fmt: Literal["json", "cons
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    open_hearted = level == "debug"
-    told = structlog.processors.ExceptionRenderer() if open_hearted else structlog.processors.ExceptionRenderer(_told)
     handler = logging.StreamHandler(sys.stderr)
-    if not open_hearted:
-        handler.addFilter(_without_data)
+    handler.addFilter(_without_data)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                told,
+                structlog.processors.ExceptionRenderer(_told),
                 renderer,
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.getLevelName(level.upper()), logging.INFO))
+    for ours in OURS:
+        logging.getLogger(ours).setLevel(level.upper())
     for noisy in ("httpx", "httpx2", "httpcore", "openai", "watchdog", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
@@ -79,7 +81,7 @@ def _told(exc_info: Any) -> str:
 
 def _class_and_text(exc: BaseException) -> str:
     kind = type(exc)
-    if kind.__module__.startswith(("workers.", "producers.", "ops.")):
+    if kind.__module__.partition(".")[0] in OURS:
         return f"{kind.__name__}: {exc}"
     if isinstance(exc, OSError) and exc.strerror:
         return f"{kind.__name__}: {exc.strerror}"

@@ -25,7 +25,7 @@ class LogSettings(Group):
     """How a process tells what it does."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe event that is logged."
+        "info", description="Least severe event that is logged; debug is for Upwell's own, libraries tell info at most."
     )
     log_format: Literal["json", "console"] = Field(
         "json", description="json: one object a line, for machines; console: for eyes."

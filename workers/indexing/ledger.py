@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Engine,
     Float,
     Row,
@@ -355,14 +356,20 @@ class Ledger(EmbeddingClaims, Due, Facts):
 
     def dirty_all(self, collection: str) -> int:
         """Mark every present document as to be looked at again (Qdrant's data is gone); returns how many."""
+        # An attempt that is at work may commit what it stored before the loss.
+        return self._dirty(collection, or_(documents.c.chunks > 0, documents.c.lease_until.is_not(None)))
+
+    def dirty_elsewhere(self, collection: str) -> int:
+        """Mark as to be looked at again every document that another collection than this new one holds."""
+        return self._dirty(
+            collection, and_(documents.c.chunks > 0, documents.c.collection.is_distinct_from(collection))
+        )
+
+    def _dirty(self, collection: str, which: ColumnElement[bool]) -> int:
         with self._engine.begin() as connection:
             result = connection.execute(
                 update(documents)
-                .where(
-                    documents.c.wanted == "present",
-                    # An attempt that is at work may commit what it stored before the loss.
-                    or_(documents.c.chunks > 0, documents.c.lease_until.is_not(None)),
-                )
+                .where(documents.c.wanted == "present", which)
                 .values(
                     desired_generation=documents.c.desired_generation + 1,
                     version=None,

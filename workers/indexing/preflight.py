@@ -41,7 +41,6 @@ class Checked:
 
     space: Space
     collection: str
-    created: bool
     canary: Vector | None  # what CANARY was embedded as when the collection was made
 
 
@@ -70,7 +69,7 @@ def preflight(
         raise RefusesToStart(_mismatch(settings, ledger, current, space))
     if canary is not None:
         _same_model(settings, ledger, collection, canary)
-    created = collection not in names
+    _recall(settings, ledger, client, collection)
     qdrant.create_collection(client, collection, space.dimensions, settings.qdrant_url)
     found = qdrant.dimensions_of(client, collection, settings.qdrant_url)
     if found != space.dimensions:
@@ -83,7 +82,22 @@ def preflight(
         qdrant.point_alias(client, settings.collection, collection, settings.qdrant_url)
     if canary is not None:
         ledger.remember_fact(space_fact(collection), _describe(space, canary))
-    return Checked(space, collection, created, _remembered(ledger, collection))
+    return Checked(space, collection, _remembered(ledger, collection))
+
+
+def _recall(settings: IndexWorkerSettings, ledger: Ledger, client: qdrant.Client, collection: str) -> None:
+    """Have indexed again whatever a missing collection should hold; before it is made, so that a crash repeats it.
+
+    Other workers may be starting at this moment, and be at work in a collection that they have just made.  The fact of
+    its space is written after it is made; so the fact is asked for first, and only a collection that had one is lost.
+    """
+    known = ledger.fact(space_fact(collection)) is not None
+    names, _ = qdrant.physical_collections(client, settings.qdrant_url)
+    if collection in names:
+        return
+    if again := ledger.dirty_all(collection) if known else ledger.dirty_elsewhere(collection):
+        reason = "the collection is not there any more" if known else "they are in another collection"
+        log.warning("index.rebuilding", documents=again, reason=reason)
 
 
 def _warn_of_open_doors(settings: IndexWorkerSettings) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import structlog
 from sqlalchemy import Engine
 
 from workers.adapters import qdrant
@@ -28,8 +27,6 @@ from workers.indexing.reconcile import Pipeline
 from workers.indexing.settings import IndexWorkerSettings
 from workers.indexing.worker import IndexWorker
 
-log = structlog.get_logger()
-
 ANSWER_S = 15.0
 """Seconds after an embedding request's timeout in which its vectors are written down, at the longest."""
 
@@ -46,8 +43,6 @@ def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> tuple[
     embedder = EmbeddingClient(settings)
     client = qdrant.connect(settings)
     checked = preflight(settings, ledger, client, embedder)
-    if checked.created and (lost := ledger.dirty_all(checked.collection)):
-        log.warning("index.rebuilding", documents=lost, reason="the collection was not there any more")
     index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url)
     index.fields.declare(settings.metadata_indexes)
     tally, breaker, index_breaker = Tally(), Breaker(), Breaker()
