@@ -35,6 +35,7 @@ from tests.support.stack import ROOT
 from workers.adapters import qdrant
 from workers.contract.logs import set_up_logs
 from workers.contract.settings import IndexSettings
+from workers.indexing.chunk import ChunkOptions
 
 THREADS = 3  # of an index worker's four, one is kept free of bulk documents
 TOGETHER = 16
@@ -76,7 +77,7 @@ def _measure(home: Path, options: argparse.Namespace) -> None:
         road.embedding.start()
         for path in (docs / paths[0], docs / paths[1]):  # both parser children are there
             with path.open("rb") as file:
-                road.parser.parse(file.fileno(), path.name)
+                road.parser.cut(file.fileno(), path.name, ChunkOptions())
         _index(road, keys, server, endpoint.pid, options)
         road.close()
         client.close()

@@ -7,11 +7,16 @@ import sys
 import textwrap
 import threading
 import time
+from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from workers.adapters.bm25 import document_vector
 from workers.errors import DocumentCorrupt, ParserCrashed
+from workers.indexing.chunk import ChunkOptions, embedded_text, pieces
+from workers.indexing.parse.formats import parse_file
 from workers.indexing.parse.limits import Limits
 from workers.indexing.parse.pool import ParserPool
 
@@ -132,6 +137,53 @@ def test_what_a_child_sends_is_cleaned(pool_of, file):
     assert parsed.metadata.extra == {"ok": "yes"}
 
 
+PACKED = """
+from array import array
+from base64 import b64encode
+def piece(content="fish", heading=None, ids=(1, 2), weights=(0.5, 1.5)):
+    packed = [b64encode(array(kind, numbers).tobytes()).decode() for kind, numbers in (("I", ids), ("f", weights))]
+    return [heading, None, content, *packed]
+def pieces(*found):
+    answer({"pieces": found, "metadata": {"filetype": "text/plain"}})
+"""
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param("piece(ids=(1, 1))", id="a word twice"),
+        pytest.param("piece(ids=(1, 2**31))", id="a word of a name"),
+        pytest.param("piece(ids=(1,))", id="a weight of no word"),
+        pytest.param("piece(weights=(1, float('nan')))", id="no weight"),
+        pytest.param("piece(weights=(1, float('inf')))", id="an endless weight"),
+        pytest.param("piece(content='x' * 4000)", id="no piece but a book"),
+        pytest.param("piece(content='\\u200b ')", id="nothing to be seen"),
+        pytest.param("piece()[:3]", id="no words"),
+        pytest.param("[None, None, 'x', '?', '?']", id="not packed"),
+    ],
+)
+def test_pieces_that_no_child_of_ours_would_send_cost_their_document_only(pool_of, file, piece):
+    pool = pool_of(f"{PACKED}\nif text == 'bad':\n    pieces(piece(), {piece})\nelse:\n    pieces(piece())")
+
+    with pytest.raises(ParserCrashed, match="no sense"):
+        pool.cut(file("bad"), "a.txt", ChunkOptions())
+
+    [good] = pool.cut(file("good"), "a.txt", ChunkOptions()).pieces
+    assert (good.content, good.words) == ("fish", (array("I", [1, 2]), array("f", [0.5, 1.5])))
+
+
+def test_words_of_a_text_that_had_to_be_cleaned_are_not_believed(pool_of, file):
+    pool = pool_of(f"{PACKED}\npieces(piece('bird'), piece('fi\\u200bsh'), piece('fish', heading='a\\x00b'))")
+
+    found = pool.cut(file("x"), "a.txt", ChunkOptions()).pieces
+
+    assert [(piece.heading, piece.content, piece.words is None) for piece in found] == [
+        (None, "bird", False),
+        (None, "fish", True),
+        ("ab", "fish", True),
+    ]
+
+
 def test_a_child_has_no_keys_and_no_network_of_ours(pool_of, file, monkeypatch):
     monkeypatch.setenv("UPWELL_QDRANT_API_KEY", "secret")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
@@ -190,6 +242,43 @@ def test_the_real_child_parses_confined_and_leaves_nothing(file):
 
     assert not os.path.exists(f"/proc/{pid}")
     assert not os.path.exists(directory)
+
+
+MANY_TONGUES = """# Häuser und Gärten
+
+Das ist ein Haus, und es war nicht immer so. Die Häuser sind alt, aber sie werden von vielen Menschen bewohnt.
+
+## maxRetries and max_retries
+
+The retry policy is one class, and its `maxRetries` explain themselves, as do snake_case and hyphen-ated words.
+
+## 東京
+
+東京は日本の首都です。Python 3.11 が好きです。
+
+| id | name |
+|----|------|
+| 1  | one  |
+| 2  | two  |
+"""
+
+
+def test_the_real_child_cuts_as_the_chunker_does_and_reckons_the_words_that_bm25_does(file):
+    pool = ParserPool(1, Limits(wall_s=60))
+    options = ChunkOptions(target_chars=200, max_chars=400, min_chars=50)
+    text = MANY_TONGUES + "".join(f"\n## Part {n}\n\n{'A sentence of some words. ' * n}\n" for n in range(1, 40))
+    try:
+        found = pool.cut(file(text), "a.md", options)
+    finally:
+        pool.close()
+
+    parsed = parse_file(file(text), "a.md", 10**6)
+    assert [replace(piece, words=None) for piece in found.pieces] == pieces(parsed, options)
+    assert found.metadata == parsed.metadata
+    for piece in found.pieces:
+        own = document_vector(embedded_text(piece.heading, piece.content))
+        assert piece.words is not None
+        assert [numbers.tolist() for numbers in piece.words] == [own.indices, own.values]
 
 
 def test_a_file_that_needs_too_much_memory_is_a_crash_with_the_setting(file, tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 
 from workers.adapters.embeddings import EmbeddingBatch, InputRefused
 from workers.adapters.qdrant import RESTATED
+from workers.indexing.chunk import ChunkOptions, pieces
 from workers.indexing.ports import PendingPoint, Point, StoredPoint, Vector
-from workers.indexing.values import DocumentMetadata, Element, Parsed
+from workers.indexing.values import Cut, DocumentMetadata, Element, Parsed
 
 
 @dataclass
@@ -123,6 +124,10 @@ class LineParser:
                 Element("text", block, page=number + 1),
             ]
         return Parsed(tuple(elements), DocumentMetadata())
+
+    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+        parsed = self.parse(fd, path)
+        return Cut(tuple(pieces(parsed, options)), parsed.metadata)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from workers.contract.settings import EmbeddingSettings, IndexSettings
 from workers.indexing.breaker import Breaker
 from workers.indexing.cache import flights
 from workers.indexing.chunk import ChunkOptions
+from workers.indexing.cut import cut
 from workers.indexing.embed import Embedding, Limits
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
@@ -31,7 +32,7 @@ from workers.indexing.parse.formats import parse_file
 from workers.indexing.parse.limits import Limits as ParseLimits
 from workers.indexing.recipe import Space
 from workers.indexing.reconcile import Pipeline
-from workers.indexing.values import Parsed
+from workers.indexing.values import Cut
 from workers.indexing.worker import IndexWorker
 
 RECIPE, MODEL, DIMENSIONS = "recipe", "model", 64
@@ -42,8 +43,8 @@ SOURCE = "docs"
 class InProcessParser:
     """The product's parsers without their child process."""
 
-    def parse(self, fd: int, path: str) -> Parsed:
-        return parse_file(fd, path.rsplit("/", 1)[-1], ParseLimits().max_text_chars)
+    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+        return cut(parse_file(fd, path.rsplit("/", 1)[-1], ParseLimits().max_text_chars), options)
 
 
 class Product:

@@ -38,9 +38,12 @@ _PARTS = re.compile(r"[^\W\d_]{3,}|\d+")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
-def chunk_vector(text: str, name: str | None) -> SparseVector:
-    """Return the sparse vector of a stored chunk; ``name``: its document's path, if it is the first one there."""
-    vector = document_vector(text)
+def chunk_vector(text: str, name: str | None, vector: SparseVector | None = None) -> SparseVector:
+    """Return the sparse vector of a stored chunk; ``name``: its document's path, if it is the first one there.
+
+    ``vector`` is what `document_vector` says of the text, where it is known already.
+    """
+    vector = vector or document_vector(text)
     if name is None:
         return vector
     own = language_of(text)

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 
 from workers.adapters import names
+from workers.adapters.bm25 import SparseVector
 from workers.adapters.qdrant_fields import FieldIndexes, told_of
 from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
@@ -404,7 +405,8 @@ def _set_payload(
 
 
 def _vectors(point: Point) -> dict[str, Any]:
-    sparse = names.chunk_vector(point.text, point.name)
+    known = None if point.words is None else SparseVector(point.words[0].tolist(), point.words[1].tolist())
+    sparse = names.chunk_vector(point.text, point.name, known)
     vectors: dict[str, Any] = {SPARSE: {"indices": sparse.indices, "values": sparse.values}}
     if point.vector is not None:
         vectors[UNNAMED] = point.vector.tolist()

@@ -13,20 +13,20 @@ import re
 import zlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from workers.indexing.values import Chunk, Element, Parsed
+from workers.indexing.values import Chunk, Element, Parsed, Piece
 
 CHUNKER_VERSION = "3"
 
 HEADING_CHARS = 160
+HEADINGS_ONLY_CHARS = 1600
+"""Most characters of the one chunk of a document that has nothing but headings."""
 _SENTENCES = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
 _LINES = re.compile(r"[^\n]*\n*")
-_WHITE = np.array([ord(sign) for sign in " \t\n\u00a0\u3000"], dtype=np.uint32)
+_WHITE = " \t\n\u00a0\u3000"
 _FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5, 0xB55A4F09)
 
 
@@ -55,17 +55,28 @@ def embedded_text(heading: str | None, content: str) -> str:
 
 def chunk(document_id: str, parsed: Parsed, options: ChunkOptions) -> list[Chunk]:
     """Return the chunks of a document, in reading order."""
+    return named(document_id, pieces(parsed, options))
+
+
+def named(document_id: str, parts: Iterable[Piece]) -> list[Chunk]:
+    """Return the chunks that a document's pieces are, in their order."""
     seen: Counter[str] = Counter()
     chunks: list[Chunk] = []
-    pieces = list(_pieces(parsed, options)) or _headings_only(parsed)
-    for heading, page, content in pieces:
-        text = embedded_text(heading, content)
-        chunks.append(Chunk(document_id, content, text, seen[text], len(chunks), heading, page))
+    for part in parts:
+        text = embedded_text(part.heading, part.content)
+        chunks.append(
+            Chunk(document_id, part.content, text, seen[text], len(chunks), part.heading, part.page, part.words)
+        )
         seen[text] += 1
     return chunks
 
 
-def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[tuple[str | None, int | None, str]]:
+def pieces(parsed: Parsed, options: ChunkOptions) -> list[Piece]:
+    """Return what a document is cut into, in reading order."""
+    return list(_pieces(parsed, options)) or _headings_only(parsed)
+
+
+def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[Piece]:
     slides = parsed.metadata.filetype.endswith("presentation")
     for heading, elements in _sections(parsed.elements, slides=slides):
         units = [unit for element in elements for unit in _units(element, options)]
@@ -75,7 +86,7 @@ def _pieces(parsed: Parsed, options: ChunkOptions) -> Iterator[tuple[str | None,
             if first.header and not content.startswith(first.header):
                 content = f"{first.header}\n{content}"
             if content.strip():
-                yield heading, first.page, content
+                yield Piece(heading, first.page, content)
 
 
 def _sections(elements: Sequence[Element], *, slides: bool) -> Iterator[tuple[str | None, list[Element]]]:
@@ -111,12 +122,12 @@ def _joined(path: Sequence[tuple[int, str]]) -> str | None:
     return "…" + joined[-HEADING_CHARS:]
 
 
-def _headings_only(parsed: Parsed) -> list[tuple[str | None, int | None, str]]:
+def _headings_only(parsed: Parsed) -> list[Piece]:
     """A document of headings, or of page headers, only: better found by them than not at all."""
     texts = [e for e in parsed.elements if e.text.strip()]
     if not texts:
         return []
-    return [(None, texts[0].page, "\n".join(e.text for e in texts)[:1600])]
+    return [Piece(None, texts[0].page, "\n".join(e.text for e in texts)[:HEADINGS_ONLY_CHARS])]
 
 
 # ------------------------------------------------------------------------------------------------ units
@@ -167,6 +178,8 @@ def _cut_to_fit(
 
 def _places(text: str) -> tuple[list[int], list[int]]:
     """Return where a text may be cut, and a hash for each place that depends on the eight characters before it."""
+    import numpy as np  # a tenth of a second, for lines that few documents have
+
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     mixed = np.zeros(len(codes) + 1, dtype=np.uint32)
     for back, factor in enumerate(_FACTORS):
@@ -175,7 +188,7 @@ def _places(text: str) -> tuple[list[int], list[int]]:
     mixed *= np.uint32(0x2C1B3C6D)
     mixed ^= mixed >> np.uint32(12)
     spaces = np.zeros(len(mixed), dtype=bool)
-    spaces[1:] = np.isin(codes, _WHITE)
+    spaces[1:] = np.isin(codes, [ord(sign) for sign in _WHITE])
     chosen = np.flatnonzero((spaces | (mixed & np.uint32(31) == 0))[:-1])
     chosen = chosen[chosen > 0]
     ranks = mixed[chosen].astype(np.int64) + np.where(spaces[chosen], 0, 1 << 32)

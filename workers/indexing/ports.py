@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.indexing.values import Parsed
+from workers.indexing.chunk import ChunkOptions
+from workers.indexing.values import Cut, Words
 
 Vector = NDArray[np.float32]
 
@@ -23,6 +24,7 @@ class Point:
     payload: dict[str, Any]
     vector: Vector | None = None
     name: str | None = None  # its document's path, whose words BM25 gets as well; the first chunk has it
+    words: Words | None = None  # of ``text``, where they have been reckoned already
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,10 @@ class Index(Protocol):
 
 
 class Parser(Protocol):
-    """Turns bytes into elements, somewhere safe."""
+    """Turns bytes into pieces of text, somewhere safe."""
 
-    def parse(self, fd: int, path: str) -> Parsed:
-        """Parse the open file; ``path`` only lends its extension.
+    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+        """Parse the open file and cut it; ``path`` only lends its extension.
 
         Raises:
             Permanent: it cannot be read, ever.

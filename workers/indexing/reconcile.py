@@ -42,7 +42,7 @@ from workers.errors import (
     TooManyAttempts,
 )
 from workers.indexing import steps
-from workers.indexing.chunk import ChunkOptions, chunk
+from workers.indexing.chunk import ChunkOptions, named
 from workers.indexing.company import Company, Ports, Result, alone
 from workers.indexing.deadline import LeaseLost
 from workers.indexing.desk import Wanted
@@ -52,7 +52,7 @@ from workers.indexing.ports import Index, Parser, Point, StoredPoint
 from workers.indexing.recipe import Space
 from workers.indexing.sources import Look, OpenFile, look_again, open_document
 from workers.indexing.steps import DropDocument, Put, Walk
-from workers.indexing.values import Chunk, Parsed
+from workers.indexing.values import Chunk, DocumentMetadata
 
 log = structlog.get_logger()
 
@@ -172,8 +172,8 @@ class Pipeline:
             version = file.digest()
             if self._already_indexed(claim, version):
                 return self._unchanged(claim, version, file.look)
-            parsed = yield from steps.parse(file.fd, claim.path)
-            wanted = chunk(claim.document_id, parsed, self.options)
+            cut = yield from steps.parse(file.fd, claim.path, self.options)
+            wanted = named(claim.document_id, cut.pieces)
             if not wanted:
                 raise NoText("There is no text in it.")
         except NoText as nothing:
@@ -184,25 +184,25 @@ class Pipeline:
             state, fault = State.PARKED, error
         else:
             parse_ms = (time.monotonic() - started) * 1000
-            return (yield from self._store(claim, file, version, parsed, wanted, parse_ms))
+            return (yield from self._store(claim, file, version, cut.metadata, wanted, parse_ms))
         name = None if state == State.EMPTY else type(fault).__name__
         size = file.look.size
         return (yield from self._without_chunks(claim, state, reason=str(fault), size=size, error_class=name))
 
     def _store(
-        self, claim: Claim, file: OpenFile, version: str, parsed: Parsed, wanted: list[Chunk], parse_ms: float
+        self, claim: Claim, file: OpenFile, version: str, facts: DocumentMetadata, wanted: list[Chunk], parse_ms: float
     ) -> Walk[Outcome | None]:
         started = time.monotonic()
         look = file.look
         described = describe(
-            parsed.metadata,
+            facts,
             source=claim.source,
             path=claim.path,
             sidecar=file.sidecar,
             extra=claim.extra,
             rules=self.rules,
         )
-        points = self._points(claim, look, version, parsed, described, wanted)
+        points = self._points(claim, look, version, facts, described, wanted)
         stored = yield from self._stored(claim)
         added = yield from self._with_known_vectors([point for point in points if point.id not in stored])
         kept = [point for point in points if point.id in stored]
@@ -235,7 +235,7 @@ class Pipeline:
                 size=look.size,
                 title=described.metadata["title"],
                 reason=described.fault,
-                filetype=parsed.metadata.filetype,
+                filetype=facts.filetype,
                 parse_ms=parse_ms,
             ),
         )
@@ -337,7 +337,7 @@ class Pipeline:
         return [replace(point, vector=known.get(keys[point.id])) for point in points]
 
     def _points(
-        self, claim: Claim, look: Look, version: str, parsed: Parsed, described: Described, wanted: list[Chunk]
+        self, claim: Claim, look: Look, version: str, facts: DocumentMetadata, described: Described, wanted: list[Chunk]
     ) -> list[Point]:
         known = described.metadata
         modified = known["modified"] or datetime.fromtimestamp(look.mtime_ns // 10**9, UTC).isoformat()
@@ -345,7 +345,7 @@ class Pipeline:
             **known,
             "source": claim.source,
             "path": claim.path,
-            "filetype": parsed.metadata.filetype,
+            "filetype": facts.filetype,
             "modified": modified,
         }
         return [
@@ -362,6 +362,7 @@ class Pipeline:
                     "tenant": TENANT,
                 },
                 name=claim.path if piece.first else None,
+                words=piece.words,
             )
             for piece in wanted
         ]

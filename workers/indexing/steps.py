@@ -11,20 +11,22 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from workers.indexing.chunk import ChunkOptions
 from workers.indexing.deadline import Deadline
 from workers.indexing.ledger import Claim, Indexed
 from workers.indexing.ports import Point, StoredPoint, Vector
-from workers.indexing.values import Parsed
+from workers.indexing.values import Cut
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """Parse an open file."""
+    """Parse an open file, and cut it."""
 
     fd: int
     path: str
+    options: ChunkOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ Step = Parse | Stored | Known | Put | DropDocument | Commit
 Walk = Generator[Step, Any, T]
 
 
-def parse(fd: int, path: str) -> Walk[Parsed]:
-    """Return the elements of an open file."""
-    answer: Parsed = yield Parse(fd, path)
+def parse(fd: int, path: str, options: ChunkOptions) -> Walk[Cut]:
+    """Return the pieces of an open file."""
+    answer: Cut = yield Parse(fd, path, options)
     return answer
 
 

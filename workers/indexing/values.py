@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workers.contract.identity import chunk_id, text_digest
+
+Words = tuple["array[int]", "array[float]"]
+"""Token ids of BM25, each once, and their weights, in 32 bits each."""
 
 ElementKind = Literal["heading", "text", "list", "table", "code", "header", "footer"]
 
@@ -49,6 +53,27 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a document that becomes a chunk, before anybody knows which document it is of.
+
+    ``words`` are the token ids and weights of BM25 for its embedded text; None where nobody has reckoned them yet.
+    """
+
+    heading: str | None
+    page: int | None
+    content: str
+    words: Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A parsed document in pieces, in reading order."""
+
+    pieces: tuple[Piece, ...]
+    metadata: DocumentMetadata
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """What is embedded, stored and cited.
 
@@ -64,6 +89,7 @@ class Chunk:
     index: int
     heading: str | None = None
     page: int | None = None
+    words: Words | None = None
 
     @property
     def digest(self) -> str:

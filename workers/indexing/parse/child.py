@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+from base64 import b64encode
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -37,26 +38,29 @@ def main(words: list[str]) -> int:
         if len(header) < 4:
             return 0
         (size,) = struct.unpack("!I", header)
-        name = b""
-        while len(name) < size:
-            name += channel.recv(size - len(name))
+        asked = b""
+        while len(asked) < size:
+            asked += channel.recv(size - len(asked))
+        sizes, _, name = asked.partition(b"\0")
         _give_cpu(cpu)
         try:
-            answer = _answer(parse_file, fds[0], name.decode("utf-8", "replace"), max_chars)
+            answer = _answer(parse_file, fds[0], name.decode("utf-8", "replace"), max_chars, sizes)
         finally:
             os.close(fds[0])
         channel.sendall(struct.pack("!I", len(answer)) + answer)
 
 
-def _answer(parse: Any, fd: int, name: str, max_chars: int) -> bytes:
+def _answer(parse: Any, fd: int, name: str, max_chars: int, sizes: bytes) -> bytes:
     from workers.errors import WorkerError
 
     try:
         parsed = parse(fd, name, max_chars)
-        result: dict[str, Any] = {
-            "elements": [(e.kind, e.text, e.level, e.page) for e in parsed.elements],
-            "metadata": {name: getattr(parsed.metadata, name) for name in parsed.metadata.__slots__},
-        }
+        result: dict[str, Any] = (
+            {"pieces": _pieces(parsed, sizes)}
+            if sizes
+            else {"elements": [(e.kind, e.text, e.level, e.page) for e in parsed.elements]}
+        )
+        result["metadata"] = {name: getattr(parsed.metadata, name) for name in parsed.metadata.__slots__}
     except WorkerError as exc:
         result = {"error": type(exc).__name__, "text": str(exc)}
     except (MemoryError, RecursionError):
@@ -67,6 +71,18 @@ def _answer(parse: Any, fd: int, name: str, max_chars: int) -> bytes:
             "text": f"It seems to be damaged ({type(exc).__name__}). Open it in its program and save it again.",
         }
     return json.dumps(result, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+def _pieces(parsed: Any, sizes: bytes) -> list[tuple[Any, ...]]:
+    """Cut what was parsed.  Words go packed: as JSON they would take as long as all the rest."""
+    from workers.indexing.chunk import ChunkOptions
+    from workers.indexing.cut import cut
+
+    pieces = cut(parsed, ChunkOptions(*map(int, sizes.split()))).pieces
+    return [
+        (p.heading, p.page, p.content, *(b64encode(numbers.tobytes()).decode() for numbers in p.words or ()))
+        for p in pieces
+    ]
 
 
 def _confine(parent: int, memory: int, file_bytes: int, open_files: int) -> None:

@@ -20,5 +20,5 @@ class Limits:
 
     @property
     def output_bytes(self) -> int:
-        """What a child may send: four bytes a character at most, and the frames around its elements."""
-        return 4 * self.max_text_chars + (16 << 20)
+        """What a child may send: four bytes a character at most, eight for its words, and the frames around them."""
+        return 12 * self.max_text_chars + (16 << 20)

@@ -14,27 +14,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
-from workers import errors
-from workers.errors import ParserCrashed, WorkerError
-from workers.indexing.parse.clean import clean_text
+from workers.errors import ParserCrashed
+from workers.indexing.chunk import HEADINGS_ONLY_CHARS, ChunkOptions
+from workers.indexing.parse import believe
 from workers.indexing.parse.limits import Limits
-from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
+from workers.indexing.values import Cut, Parsed
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
-KINDS = frozenset(get_args(ElementKind))
-FATES: dict[str, type[WorkerError]] = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if isinstance(kind, type) and issubclass(kind, errors.Permanent | errors.NotADocument)
-}
-MOST_ELEMENTS = 1_000_000
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PREFIX = "upwell-parse-"
 CHILD = (sys.executable, "-P", "-m", "workers.indexing.parse.child")
@@ -61,11 +56,24 @@ class ParserPool:
             NotADocument: there is nothing to index.
             ParserCrashed: the child died, ran out of time or of memory.
         """
+        return self._asked(fd, path, b"", believe.parsed)
+
+    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+        """Parse the file open at ``fd`` and cut it into pieces, with the words of each.
+
+        Raises:
+            As `parse`.
+        """
+        sizes = f"{options.target_chars} {options.max_chars} {options.min_chars}"
+        most = 2 * max(options.max_chars, HEADINGS_ONLY_CHARS)  # a table's header, and a row that is longer with it
+        return self._asked(fd, path, sizes.encode(), lambda answer: believe.cut(answer, most))
+
+    def _asked(self, fd: int, path: str, sizes: bytes, believed: Callable[[Any], T]) -> T:
         child = self._free.get()
         try:
             if child is None or not child.alive():
                 child = _Child(self._command, self._limits)
-            parsed = child.parse(fd, path)
+            answer = believed(child.ask(fd, path, sizes))
         except ParserCrashed:
             if child is not None:
                 child.kill()
@@ -79,7 +87,7 @@ class ParserPool:
                 child.kill()
                 child = None
             self._free.put(child)
-        return parsed
+        return answer
 
     def close(self) -> None:
         """End every child."""
@@ -139,12 +147,14 @@ class _Child:
             return False
         return pages * PAGE_BYTES > self._limits.resident_bytes
 
-    def parse(self, fd: int, path: str) -> Parsed:
+    def ask(self, fd: int, path: str, sizes: bytes) -> Any:
+        """Return what the child says of a file; ``sizes``, where it shall be cut: of pieces, in characters."""
         self._parsed += 1
         deadline = time.monotonic() + self._limits.wall_s
         name = os.path.basename(path)[-255:].encode("utf-8", "replace")  # noqa: PTH119
+        asked = sizes + b"\0" + name
         try:
-            socket.send_fds(self._socket, [struct.pack("!I", len(name)) + name], [fd])
+            socket.send_fds(self._socket, [struct.pack("!I", len(asked)) + asked], [fd])
             answer = _frame(self._socket, deadline, self._limits.output_bytes)
         except TimeoutError:
             self._crashed(f"Parsing it took longer than {self._limits.wall_s:g} s (UPWELL_PARSE_TIMEOUT)")
@@ -152,7 +162,7 @@ class _Child:
             self._crashed(self._cause())
         finally:
             self._wipe()
-        return _believed(answer)
+        return answer
 
     def kill(self) -> None:
         """End the child and everything it started."""
@@ -232,60 +242,3 @@ def _environment(directory: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-
-
-def _believed(answer: Any) -> Parsed:
-    """Build our values from what the child sent; nothing of it is trusted beyond its shape."""
-    if not isinstance(answer, dict):
-        raise ParserCrashed("Its parser sent no sense.")
-    if "error" in answer:
-        kind = FATES.get(str(answer["error"]))
-        text = clean_text(str(answer.get("text", "")))[:500]
-        if answer["error"] == "MemoryError":
-            raise ParserCrashed("Parsing it needs more memory than one parser may have (UPWELL_PARSE_MEMORY_MB).")
-        if kind is None:
-            raise ParserCrashed(f"Its parser failed ({str(answer['error'])[:60]}).")
-        raise kind(text)
-    try:
-        if len(answer["elements"]) > MOST_ELEMENTS:
-            raise ParserCrashed("It parses to more than can be handled.")
-        elements = tuple(_element(raw) for raw in answer["elements"])
-        metadata = _metadata(answer["metadata"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
-        raise ParserCrashed("Its parser sent no sense.") from exc
-    return Parsed(elements, metadata)
-
-
-def _element(raw: Any) -> Element:
-    kind, text, level, page = raw
-    if kind not in KINDS:
-        raise ValueError("unknown kind")
-    return Element(
-        kind,
-        clean_text(str(text)),
-        min(99, max(1, int(level))) if level is not None else None,
-        max(1, int(page)) if page is not None else None,
-    )
-
-
-def _metadata(raw: dict[str, Any]) -> DocumentMetadata:
-    def text(name: str) -> str | None:
-        value = raw.get(name)
-        return clean_text(str(value)).replace("\n", " ").strip()[:500] or None if value is not None else None
-
-    extra = {
-        clean_text(str(key))[:64]: clean_text(value)[:500] if isinstance(value, str) else value
-        for key, value in list(dict(raw.get("extra") or {}).items())[:64]
-        if isinstance(value, str | int | float | bool)
-    }
-    return DocumentMetadata(
-        filetype=text("filetype") or "application/octet-stream",
-        title=text("title"),
-        language=text("language"),
-        author=text("author"),
-        created=text("created"),
-        modified=text("modified"),
-        url=text("url"),
-        pages=int(raw["pages"]) if raw.get("pages") is not None else None,
-        extra=extra,
-    )
