@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.answering import Away, Index, Near, ask, found
+from workers.adapters.bm25 import languages_of, word_ids
 from workers.errors import ChatUnavailable, IndexUnavailable
 from workers.query.answer import REFUSAL
 from workers.query.requests import AnswerRequest, BadRequest, SearchRequest, read
@@ -16,7 +19,7 @@ from workers.query.search import Hit, search
 from workers.query.search import ask as ask_for
 from workers.query.sentences import sentences
 from workers.query.values import Background
-from workers.query.words import Terms
+from workers.query.words import Terms, words
 from workers.query.written import Checked
 
 
@@ -199,6 +202,49 @@ def test_highlights_are_the_words_of_the_query_in_whatever_form():
 
     assert "BOILER" in marked
     assert "code" in marked
+
+
+PIECES = [
+    "Boilers",
+    "boiler",
+    "BOILER",
+    "coded",
+    "Code",
+    "getBoilerCode",
+    "BOILERcodes",
+    "HTTPServer",
+    "servers",
+    "Straße",
+    "4711",
+    "a1",
+    "of",
+    "étude",
+    "_",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from([" ", ", ", "-", ".", "\n"])), max_size=12),
+)
+def test_highlights_are_each_word_that_has_a_token_of_the_query(query, pieces):
+    text = "".join(word + gap for word, gap in pieces)
+    terms = Terms(" ".join(query), ("german",))
+    languages = languages_of(" ".join(query), ("german",))
+
+    wanted = [span for span in words(text) if not terms.ids.isdisjoint(word_ids(text[slice(*span)], languages))]
+
+    assert terms.highlights(text) == wanted
+
+
+def test_words_are_still_found_when_more_are_met_than_are_remembered(monkeypatch):
+    monkeypatch.setattr("workers.query.words.MOST_KNOWN", 3)
+    terms = Terms("boiler code")
+
+    marked = [terms.highlights(text) for text in ("boiler one two three", "four five codes", "boilers six", "a boiler")]
+
+    assert marked == [[(0, 6)], [(10, 15)], [(0, 7)], [(2, 8)]]
 
 
 def test_sentences_are_found_in_prose_lists_and_chinese():

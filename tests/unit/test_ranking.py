@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workers.query.facets import count_facets
 from workers.query.ranking import aged, candidates, capped, collapsed, diverse, reranked, together
@@ -72,6 +75,47 @@ def test_each_text_goes_behind_the_first_one_that_says_the_same():
     ranked = collapsed(candidates([found(number, text) for number, text in enumerate(texts)]))
 
     assert {one.found.id: [other.id for other in one.duplicates] for one in ranked} == first
+
+
+def said(text: str) -> tuple[str, set[str], set[str]]:
+    """A text without case and spaces, its different words, and those of them with a figure."""
+    words = set(re.findall(r"[^\W_]+", text.casefold()))
+    return " ".join(text.casefold().split()), words, {word for word in words if re.search(r"\d", word)}
+
+
+def say_the_same(one: str, other: str) -> bool:
+    (plain, words, figures), (plain_2, words_2, figures_2) = said(one), said(other)
+    enough = min(len(words), len(words_2)) >= 8
+    return plain == plain_2 or (enough and figures == figures_2 and len(words & words_2) / len(words | words_2) >= 0.95)
+
+
+_WORDS = st.sampled_from(
+    [*(f"w{chr(97 + n)}" for n in range(22)), "Wa", "7", "８", "x7", "straße", "STRASSE", "e\u0301", "_"]
+)
+_TEXTS = st.one_of(
+    st.lists(_WORDS, max_size=12).map(" ".join),
+    st.tuples(st.lists(_WORDS, max_size=3), st.sampled_from([" ", "  ", ", ", "\u3000"])).map(
+        lambda drawn: drawn[1].join([*(f"w{chr(97 + n)}" for n in range(21)), *drawn[0]])
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_TEXTS, max_size=10))
+def test_copies_are_those_that_say_the_same_as_the_first_that_was_kept(texts):
+    homes: dict[int, list[str]] = {}
+    for number, text in enumerate(texts):
+        home = next((kept for kept in homes if say_the_same(texts[kept], text)), None)
+        if home is None:
+            homes[number] = []
+        else:
+            homes[home].append(f"p{number}")
+
+    ranked = collapsed(candidates([found(number, text or " ") for number, text in enumerate(texts)]))
+
+    assert [(one.found.id, [other.id for other in one.duplicates]) for one in ranked] == [
+        (f"p{number}", copies) for number, copies in homes.items()
+    ]
 
 
 def test_a_chunk_gains_from_the_best_one_of_its_document():

@@ -23,8 +23,6 @@ Less shows more in the same number of hits, and puts what is weak before the nex
 of COVID-QA and CUAD (ADR 0038).
 """
 
-_Spot = tuple[str, str, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -70,18 +68,19 @@ def joined(ranked: Sequence[Candidate], nothing: float = 0.0) -> list[Candidate]
 
     ``nothing`` is the score of what has nothing to do with the query.
     """
-    runs: dict[_Spot, _Run] = {}
+    documents: dict[tuple[str, str], dict[int, _Run]] = {}
     kept: list[_Run] = []
     for place, one in enumerate(ranked):
         index = one.found.chunk_index
-        beside = _distinct(runs.get(_spot(one.found, at)) for at in (index - 1, index + 1)) if index >= 0 else []
+        runs = documents.setdefault((one.found.doc_id, one.found.version), {})
+        beside = _distinct(runs.get(at) for at in (index - 1, index + 1)) if runs and index >= 0 else []
         run = next((each for each in beside if each.takes(one, nothing)), None)
         if run is None:
             run = _Run(place, one)
             kept.append(run)
         else:
             run.others.append(one)
-        runs.setdefault(_spot(one.found, index), run)
+        runs.setdefault(index, run)
     return [run.as_candidate() for run in kept]
 
 
@@ -97,10 +96,6 @@ def passage(one: Candidate) -> Passage:
         text += found.content
         heading = found.metadata.get("heading")
     return Passage(text, tuple(parts))
-
-
-def _spot(found: Found, index: int) -> _Spot:
-    return found.doc_id, found.version, index
 
 
 def _distinct(runs: Iterable[_Run | None]) -> list[_Run]:

@@ -6,18 +6,17 @@ Every step says on each candidate what it did, so that a search can be explained
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import filterfalse
 from typing import Any
 
-from workers.adapters.bm25 import plain_words
 from workers.query.dates import period
 from workers.query.filters import payload_path
 from workers.query.requests import Recency
 from workers.query.values import Found
+from workers.query.words import folded_words
 
 NEARLY = 0.95
 """Share of common words (Jaccard) from which two texts say the same, provided that their figures are the same."""
@@ -54,20 +53,40 @@ def candidates(found: Sequence[Found]) -> list[Candidate]:
 def collapsed(ranked: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates without those that say the same as a better one; the better one remembers them."""
     kept: list[Candidate] = []
-    seen: dict[str, int] = {}
-    alike: dict[frozenset[str], list[tuple[int, _Text]]] = defaultdict(list)  # by their figures
+    short: dict[str, int] = {}
+    long: list[tuple[frozenset[str], int]] = []
     for one in ranked:
-        text = _Text.of(one.found.content)
-        same = seen.get(text.plain)
-        if same is None:
-            same = next((place for place, other in alike[text.figures] if text.says_the_same_as(other)), None)
-        if same is not None:
+        text = one.found.content
+        words = folded_words(text)
+        same: int | None
+        if len(words) < FEW_WORDS:
+            same = short.setdefault(" ".join(text.casefold().split()), len(kept))
+        else:
+            same = _alike(words, long)
+            if same is None:
+                same = len(kept)
+                long.append((words, same))
+        if same < len(kept):
             kept[same] = replace(kept[same], duplicates=(*kept[same].duplicates, one.found))
         else:
-            seen[text.plain] = len(kept)
-            alike[text.figures].append((len(kept), text))
             kept.append(one)
     return kept
+
+
+def _alike(words: frozenset[str], others: Iterable[tuple[frozenset[str], int]]) -> int | None:
+    """Return the place of the first text that says the same: two that differ in an amount or a date are two.
+
+    Texts that are equal but for case and spaces have equal words, and need no look of their own.
+    """
+    count = len(words)
+    for other, place in others:
+        many = len(other)
+        if count < NEARLY * many or many < NEARLY * count:
+            continue  # most pairs end here
+        common = len(words & other)
+        if common >= NEARLY * (count + many - common) and not any(map(_FIGURE.search, words ^ other)):
+            return place
+    return None
 
 
 def together(ranked: Sequence[Candidate]) -> list[Candidate]:
@@ -80,8 +99,11 @@ def together(ranked: Sequence[Candidate]) -> list[Candidate]:
     best: dict[str, float] = {}
     for one in ranked:
         best[one.found.doc_id] = max(one.score, best.get(one.found.doc_id, one.score))
-    worth = [one.score + DOCUMENT_SHARE * (best[one.found.doc_id] - one.score) for one in ranked]
-    lifted = [replace(one, score=score, shown=score) for one, score in zip(ranked, worth, strict=True)]
+    lifted = []
+    for one in ranked:
+        worth = one.score + DOCUMENT_SHARE * (best[one.found.doc_id] - one.score)
+        as_it_is = worth == one.score == one.shown
+        lifted.append(one if as_it_is else replace(one, score=worth, shown=worth))
     places = {one.found.id: place for place, one in enumerate(ranked, 1)}
     return [
         replace(one, steps=(*one.steps, {"step": "document", "from_rank": places[one.found.id]}))
@@ -123,7 +145,7 @@ def diverse(ranked: Sequence[Candidate], diversity: float, limit: int) -> list[C
     left = list(ranked)
     low, high = (f(one.score for one in left) for f in (min, max)) if left else (0.0, 0.0)
     worth = {one.found.id: (one.score - low) / (high - low) if high > low else 1.0 for one in left}
-    bags = {one.found.id: _Text.of(one.found.content).words for one in left}
+    bags = {one.found.id: folded_words(one.found.content) for one in left}
     nearest = dict.fromkeys(worth, 0.0)
     chosen: list[Candidate] = []
     while left and len(chosen) < limit:
@@ -155,30 +177,6 @@ def values_of(found: Found, field_name: str) -> Iterator[Any]:
     for part in payload_path(field_name):
         value = value.get(part) if isinstance(value, Mapping) else None
     yield from (one for one in (value if isinstance(value, list) else [value]) if one is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """What a text says, for comparison: without case, marks and spaces."""
-
-    plain: str
-    words: frozenset[str]
-    figures: frozenset[str]
-
-    @classmethod
-    def of(cls, content: str) -> _Text:
-        folded = content.casefold()
-        bag = frozenset(plain_words(folded))
-        odd = filterfalse(str.isalpha, bag)  # most words are not, and asking them so costs little
-        return cls(" ".join(folded.split()), bag, frozenset(filter(_FIGURE.search, odd)))
-
-    def says_the_same_as(self, other: _Text) -> bool:
-        """Two forms that differ in an amount or a date are two forms."""
-        few, many = sorted((len(self.words), len(other.words)))
-        if few < FEW_WORDS or few < NEARLY * many or self.figures != other.figures:
-            return False
-        common = len(self.words & other.words)
-        return common >= NEARLY * (len(self.words) + len(other.words) - common)
 
 
 def _likeness(one: Found, other: Found, bags: Mapping[str, frozenset[str]]) -> float:

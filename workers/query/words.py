@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import compress, pairwise, repeat
-from operator import not_
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from itertools import pairwise
 
 from workers.adapters.bm25 import (
     LONGEST_WORD,
@@ -22,6 +24,9 @@ from workers.query.asking import asks
 Span = tuple[int, int]
 """Start and end in a text, in characters (code points)."""
 
+
+MOST_KNOWN = 1 << 15
+"""Words of texts whose tokens are remembered: some 8 MB."""
 
 SHORTEST_KIN, ENDING = 5, 2
 """Letters that two words must share to be kin, and how many at the end of one may differ."""
@@ -42,8 +47,6 @@ class Terms:
         self._words = [(word, ids) for word, ids in sought if not asks(word, self._languages)] or sought
         asking = [ids for word, ids in sought if (word, ids) not in self._words]
         self._counted = self.ids.difference(*asking).union(*(ids for _, ids in self._words))
-        self._seen: set[str] = set()  # words of texts, and those of them that are asked for
-        self._sought: set[str] = set()
         self._pairs = {pair for _, run in unspaced_runs(query) for pair in _pairs(run)}
 
     @property
@@ -61,7 +64,11 @@ class Terms:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
         if not self.ids:
             return []
-        if is_plain(text):  # a text has few different words, and fewer that are asked for
+        if _has_one_form(text):
+            text_folded = text.casefold()
+            asked = self._asked_of(folded_words(text))
+            spans = sorted(span for word in asked for span in _places(text_folded, word))
+        elif is_plain(text):  # a text has few different words, and fewer that are asked for
             spans = sorted(span for word in self._asked_of(set(plain_words(text))) for span in _places(text, word))
         else:
             found = list(spaced_words(text))
@@ -111,13 +118,9 @@ class Terms:
         matched = set(self.matched(text))
         return list(dict.fromkeys(word for word, _ in self._words if word not in matched))
 
-    def _asked_of(self, words: set[str]) -> set[str]:
-        """Return those of ``words`` that the query asks for; ten hits have mostly the same ones."""
-        new = [word for word in words - self._seen if len(word) <= LONGEST_WORD]
-        self._seen |= words
-        strange = map(self.ids.isdisjoint, map(word_ids, new, repeat(self._languages)))
-        self._sought.update(compress(new, map(not_, strange)))
-        return words & self._sought
+    def _asked_of(self, words: AbstractSet[str]) -> AbstractSet[str]:
+        """Return those of ``words`` that the query asks for."""
+        return words & _vocabulary(self._languages).meant_by(self.ids, words)
 
     def _ids(self, word: str) -> tuple[int, ...]:
         return word_ids(word[:LONGEST_WORD], self._languages)
@@ -132,6 +135,63 @@ class Terms:
 def words(text: str) -> Iterator[Span]:
     """Return the place of every word of the scripts that put spaces between words."""
     return (match.span() for match in spaced_words(text))
+
+
+class _Vocabulary:
+    """Words that texts have shown so far, by their tokens: a query looks here for its own tokens, not for each word.
+
+    Threads may share it.
+    """
+
+    def __init__(self, languages: tuple[str, ...]) -> None:
+        self._languages = languages
+        self._known: tuple[set[str], dict[int, frozenset[str]]] = set(), {}
+        self._lock = threading.Lock()
+
+    def meant_by(self, tokens: Iterable[int], words: AbstractSet[str]) -> frozenset[str]:
+        """Return those known words that have one of the tokens; ``words`` are known by then."""
+        known, by_token = self._known
+        if not words <= known:
+            with self._lock:
+                known, by_token = self._learn(words)
+        return frozenset().union(*(by_token[token] for token in tokens if token in by_token))
+
+    def _learn(self, words: AbstractSet[str]) -> tuple[set[str], dict[int, frozenset[str]]]:
+        if len(self._known[0]) + len(words) > MOST_KNOWN:
+            self._known = set(), {}  # new ones, because others may be reading these
+        known, by_token = self._known
+        new = words - known
+        for word in new:
+            for token in word_ids(word, self._languages) if len(word) <= LONGEST_WORD else ():
+                by_token[token] = by_token.get(token, frozenset()) | {word}
+        known |= new  # after their tokens: who finds them known needs no lock
+        return known, by_token
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(languages: tuple[str, ...]) -> _Vocabulary:
+    return _Vocabulary(languages)
+
+
+@lru_cache(maxsize=1 << 9)
+def folded_words(text: str) -> frozenset[str]:
+    """Return the different runs of letters and digits in a text, without case.
+
+    A search asks for those of its hits twice, to compare them and to highlight them, and what is found often is found
+    again.  Some 10 kB for each remembered chunk of 800 characters.
+    """
+    return frozenset(plain_words(text.casefold()))
+
+
+def _has_one_form(text: str) -> bool:
+    """Tell whether each word of a text means the same in any case: ASCII, and nothing like maxRetries or HTTPServer."""
+    if not text.isascii():
+        return False
+    cases = text.translate(_CASES)
+    return "aA" not in cases and "AAaaa" not in cases
+
+
+_CASES = {n: "a" if chr(n).islower() else "A" if chr(n).isupper() else " " for n in range(128)}
 
 
 def _has_kin(word: str, others: Collection[str]) -> bool:
