@@ -14,20 +14,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops.up.guard import DEFAULT_GRACES, PR_SET_CHILD_SUBREAPER, children_of, prctl, send_signal
+from ops.up.guard import DEFAULT_GRACES
+from ops.up.kernel import PR_SET_CHILD_SUBREAPER, children_of, prctl, send_signal
 
 BROWSER_MARK = "UPWELL_BROWSER"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process of the stack.  Lower stages are stopped first; ``port`` is what it listens on, if anything."""
+    """One process of the stack.  Lower stages are stopped first; ``port`` is what it listens on, if anything.
+
+    ``layer`` is what the template must have imported before this part can be forked from it; None: it is no Python.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     stage: int
     port: int | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The process that parts are forked from: its command, and what it imports, as (name of the layer, modules)."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    layers: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +84,9 @@ Event = Started | Exited | Said | Stopped | GuardDied
 class Children:
     """Starts and stops processes through a guard, which is started anew should it be killed."""
 
-    def __init__(self, logs: Path, *, lock_fd: int | None = None) -> None:
+    def __init__(self, logs: Path, *, lock_fd: int | None = None, template: Template | None = None) -> None:
         self._logs = logs
+        self._template = template
         self._lock_fd = lock_fd
         self._partial = b""
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a killed guard leaves behind comes to us
@@ -83,7 +98,15 @@ class Children:
 
     def spawn(self, part: Part) -> None:
         log = str(self._logs / f"{part.name}.log")
-        self._send(op="spawn", name=part.name, argv=list(part.argv), env=dict(part.env), stage=part.stage, log=log)
+        self._send(
+            op="spawn",
+            name=part.name,
+            argv=list(part.argv),
+            env=dict(part.env),
+            stage=part.stage,
+            log=log,
+            layer=part.layer,
+        )
 
     def end(self, name: str, grace: float = 3.0) -> None:
         """Stop one child."""
@@ -139,6 +162,8 @@ class Children:
         ours.setblocking(False)
         self._channel = ours
         self._partial = b""
+        if (template := self._template) is not None:
+            self._send(op="template", argv=template.argv, env=dict(template.env), layers=template.layers)
 
     def _send(self, **order: Any) -> None:
         data = json.dumps(order).encode() + b"\n"

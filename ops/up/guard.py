@@ -3,10 +3,12 @@
 It is run as a script by ``python -I -S`` and imports only the standard library, so that it is there in a blink and
 weighs little.  The supervisor talks to it in lines of JSON over a socket pair:
 
-    spawn {name, argv, env, log, stage}   start a child in a session of its own
-    end   {name, grace}                   stop one child (TERM, then KILL after ``grace`` seconds)
-    stop  {graces}                        stop all, lowest stage first, each stage within its grace; then say "stopped"
-    kill  {}                              the same without grace
+    template {argv, env, layers}                 start the process that children can be forked from (see `nursery`)
+    spawn    {name, argv, env, log, stage, layer}  start a child in a session of its own; forked, if there is a layer
+    end      {name, grace}                       stop one child (TERM, then KILL after ``grace`` seconds)
+    stop     {graces}                            stop all, lowest stage first, each stage within its grace; then say
+                                                 "stopped"
+    kill     {}                                  the same without grace
 
 and it answers with ``started {name, pid}``, ``exited {name, pid, code, last}``, ``line {name, line}`` (a warning that
 a child logged) and ``stopped``.  End of file on the socket means that the supervisor is gone, however it went: the
@@ -19,7 +21,6 @@ Its direct children ask the kernel to be killed when the guard dies.  Elsewhere 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -31,45 +32,20 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+if (
+    __name__ == "__main__"
+):  # -I leaves us out of the path; last, so that nothing of ours is taken for a module of Python's
+    sys.path.append(str(Path(__file__).parents[2]))
+
+from ops.up.kernel import PR_SET_CHILD_SUBREAPER, begin_life, children_of, prctl, send_signal
+from ops.up.nursery import Born, Nursery
+
 DEFAULT_GRACES = (2.5, 5.0, 1.5)
 LOG_BYTES = 4 * 1024 * 1024
 LINE_BYTES = 16 * 1024
 OUTBOX_BYTES = 512 * 1024
+ROOM_FOR_TITLES = 4096
 WARNING_MARKS = (b'"level": "warning"', b'"level": "error"', b'"level": "critical"')
-
-
-def prctl(option: int, value: int) -> None:
-    """Ask the kernel for a favour; where there is no prctl (macOS), do without."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-def children_of(parent: int) -> list[int]:
-    """Return the pids of the living children of ``parent`` (Linux; elsewhere none are known)."""
-    found = []
-    with contextlib.suppress(OSError):
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                stat = (entry / "stat").read_bytes()
-            except OSError:
-                continue  # gone meanwhile
-            state, ppid = stat[stat.rindex(b")") + 2 :].split()[:2]  # the name before it may contain anything
-            if int(ppid) == parent and state != b"Z":
-                found.append(int(entry.name))
-    return found
-
-
-def send_signal(pid: int, number: int, *, group: bool = False) -> None:
-    """Signal a process or its group; one that is gone has nothing to hear."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
 
 
 class Log:
@@ -148,6 +124,7 @@ class Guard:
         self._channel = channel
         self._inherited = inherited
         self._children: dict[str, Child] = {}
+        self._nursery = Nursery(self._start_template)
         self._logs: dict[str, Log] = {}
         self._inbox = b""
         self._outbox = bytearray()
@@ -167,6 +144,7 @@ class Guard:
         self._channel.setblocking(False)
         while True:
             self._select(wake_read)
+            self._welcome()
             self._reap()
             if self._graces is not None and self._proceed_with_stop():
                 return
@@ -176,7 +154,7 @@ class Guard:
 
     def _select(self, wake: int) -> None:
         pipes = {child.pipe: child for child in self._children.values() if child.talking}
-        readable = [wake, *pipes] + ([self._channel.fileno()] if self._supervised else [])
+        readable = [wake, *pipes, *self._nursery.fds()] + ([self._channel.fileno()] if self._supervised else [])
         writable = [self._channel.fileno()] if self._outbox and self._supervised else []
         ready, writes, _ = select.select(readable, writable, [], self._timeout())
         if wake in ready:
@@ -193,6 +171,8 @@ class Guard:
     def _timeout(self) -> float | None:
         if self._graces is not None or any(child.kill_at for child in self._children.values()):
             return 0.05
+        if self._nursery.busy:
+            return 0.25
         return None if self._children else 5.0
 
     def _receive(self) -> None:
@@ -212,12 +192,15 @@ class Guard:
 
     def _obey(self, order: dict[str, Any]) -> None:
         match order["op"]:
+            case "template" if self._graces is None:
+                self._nursery.plan(order)
             case "spawn" if self._graces is None:
                 self._spawn(order)
             case "end":
                 if child := self._children.get(order["name"]):
-                    send_signal(child.pid, signal.SIGTERM)
-                    child.kill_at = time.monotonic() + order["grace"]
+                    self._end(child, order["grace"])
+                elif unborn := self._nursery.find(order["name"]):
+                    unborn["end"] = order["grace"]
             case "stop":
                 self._begin_stop(order["graces"])
             case "kill":
@@ -246,18 +229,48 @@ class Guard:
 
     def _spawn(self, order: dict[str, Any]) -> None:
         name = order["name"]
-        if name in self._children:
+        if name in self._children or self._nursery.find(name) or self._nursery.take(order):
             return
-        log = self._logs.get(name) or self._logs.setdefault(name, Log(order["log"]))
+        self._execute(order)
+
+    def _execute(self, order: dict[str, Any]) -> None:
         read, write = os.pipe()
         os.set_blocking(read, False)
+        pid = self._fork(order["argv"], order["env"], write, self._inherited)
+        os.close(write)
+        self._register(order, pid, read)
+
+    def _fork(self, argv: list[str], env: dict[str, str], output: int, inherited: list[int]) -> int:
         guard = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(order["argv"], order["env"], write, parent=guard, inherited=self._inherited)
-        os.close(write)
-        self._children[name] = Child(name, order["stage"], pid, read, log)
+            _become(argv, env, output, parent=guard, inherited=inherited)
+        return pid
+
+    def _start_template(self, plan: dict[str, Any], line: int) -> int:
+        words = [str(number) for number in (os.getpid(), line, *self._inherited)]
+        argv = [*plan["argv"], *words, " " * ROOM_FOR_TITLES]
+        return self._fork(argv, plan["env"], sys.stderr.fileno(), [*self._inherited, line])
+
+    def _welcome(self) -> None:
+        """Take in the parts that the template has forked, and execute those that it has not."""
+        for outcome in self._nursery.look():
+            if isinstance(outcome, Born):
+                self._register(outcome.order, outcome.pid, outcome.output)
+            elif self._graces is None:
+                self._execute(outcome)
+
+    def _register(self, order: dict[str, Any], pid: int, output: int) -> None:
+        name = order["name"]
+        log = self._logs.get(name) or self._logs.setdefault(name, Log(order["log"]))
+        child = self._children[name] = Child(name, order["stage"], pid, output, log)
         self._tell("started", name=name, pid=pid)
+        if "end" in order:
+            self._end(child, order["end"])
+
+    def _end(self, child: Child, grace: float) -> None:
+        send_signal(child.pid, signal.SIGTERM)
+        child.kill_at = time.monotonic() + grace
 
     def _reap(self) -> None:
         gone = False
@@ -269,11 +282,20 @@ class Guard:
             if pid == 0:
                 break
             gone = True
+            if pid == self._nursery.pid:
+                self._lose_template()
+                continue
+            self._welcome()  # who has died may have reported a moment before
             child = next((child for child in self._children.values() if child.pid == pid), None)
             if child is not None:
                 self._bury(child, os.waitstatus_to_exitcode(status))
         if gone:
             self._kill_strays()
+
+    def _lose_template(self) -> None:
+        for order in self._nursery.lost():
+            if self._graces is None:
+                self._execute(order)
 
     def _bury(self, child: Child, code: int) -> None:
         send_signal(child.pid, signal.SIGKILL, group=True)  # what it left in its group
@@ -285,7 +307,10 @@ class Guard:
     def _kill_strays(self) -> bool:
         """Kill what dead children left behind; each death hands us the next generation.  True: there were some."""
         known = {child.pid for child in self._children.values()}
-        strays = [pid for pid in children_of(os.getpid()) if pid not in known]
+        if self._graces is None and self._nursery.pid is not None:
+            known.add(self._nursery.pid)
+        unborn = self._nursery.unborn_sessions()
+        strays = [pid for pid in children_of(os.getpid(), outside=unborn) if pid not in known]
         for pid in strays:
             send_signal(pid, signal.SIGKILL)
         return bool(strays)
@@ -299,6 +324,7 @@ class Guard:
     # ------------------------------------------------------------------ stopping
 
     def _begin_stop(self, graces: list[float] | tuple[float, ...]) -> None:
+        self._nursery.close()
         if not graces:  # now, whatever is under way
             for child in self._children.values():
                 child.kill_at = 0.0
@@ -328,18 +354,9 @@ class Guard:
 def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int, inherited: list[int]) -> None:
     """Turn this fork into the child.  Never returns."""
     try:
-        os.setsid()
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)  # the guard died before the kernel knew what to do about it
+        begin_life(output, parent=parent, inherited=inherited)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        for fd in inherited:
-            os.set_inheritable(fd, True)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
         os.execvpe(argv[0], argv, env)  # noqa: S606 - no shell is meant
     except BaseException as exc:  # noqa: BLE001 - a fork must end here, whatever happened
         os.write(2, f"upwell: {argv[0]} cannot be started: {exc}\n".encode())

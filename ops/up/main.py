@@ -90,7 +90,7 @@ def _run(
 
     publish(ports, {})
     lives = Lives(data.begin_run)
-    children = Children(data.logs, lock_fd=data.lock_fd)
+    children = Children(data.logs, lock_fd=data.lock_fd, template=stack.template(plan, ports))
     try:
         supervisor = Supervisor(
             children, lambda current: stack.parts(plan, current), ports, Silent(), lives, on_change=publish

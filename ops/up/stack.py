@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from ops.up.children import Part
+from ops.up.children import Part, Template
 from ops.up.datadir import DataDir
+from ops.up.layers import LAYERS
 from ops.up.ports import HOST, any_free, near
 from ops.up.settings import UpSettings
 
@@ -108,29 +109,37 @@ def parts(plan: Plan, ports: Mapping[str, int]) -> Iterator[Part]:
         yield Part("broker", tuple(argv), env, STORES, ports["broker"])
 
 
+def template(plan: Plan, ports: Mapping[str, int]) -> Template:
+    """Return the process that the parts are forked from.
+
+    Its environment is theirs, because libraries look at it while they are imported.
+    """
+    # A second thread in the template would be missing in its forks, and numpy starts some.
+    env = _environment(plan, ports) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return Template(_python("ops.up.template"), env, LAYERS)
+
+
 def _engines(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> Iterator[Part]:
     if "embeddings" in ports:
         threads = str(_embedding_threads(plan.cpus))
         where = ("--host", HOST, "--port", str(ports["embeddings"]), "--threads", threads)
-        yield Part("embeddings", _python("ops.embedded.embeddings", *where), env, STORES, ports["embeddings"])
+        yield Part("embeddings", _python("ops.embedded.embeddings", *where), env, STORES, ports["embeddings"], "stores")
     if "qdrant" in ports:
         where = ("--host", HOST, "--port", str(ports["qdrant"]), "--path", str(plan.directory / "qdrant"))
-        yield Part("qdrant", _python("ops.embedded.qdrant", *where), env, STORES, ports["qdrant"])
+        yield Part("qdrant", _python("ops.embedded.qdrant", *where), env, STORES, ports["qdrant"], "stores")
 
 
 def _processes(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> list[Part]:
-    # Celery turns TERM into its soft shutdown only when told to: unfinished messages go back to the queue at once.
-    worker = env | {"REMAP_SIGTERM": "SIGQUIT"}
     count = plan.settings.index_workers or max(1, min(MOST_INDEX_WORKERS, plan.cpus // 2))
     children = plan.settings.parser_children or max(1, min(8, plan.cpus // count))
-    indexing = worker | {"UPWELL_PARSER_CHILDREN": str(children)}
+    indexing = env | {"UPWELL_PARSER_CHILDREN": str(children)}
     names = ["index", *(f"index-{number}" for number in range(2, count + 1))]
     return [
-        *(Part(name, _upwell("worker", "index"), indexing, WORKERS) for name in names),
-        Part("api", _upwell("api"), env, PRODUCERS, ports["api"]),
-        Part("watch", _upwell("watch", "--", *plan.roots), env, PRODUCERS),
-        Part("query", _upwell("worker", "query"), worker, WORKERS),
-        Part("beat", _upwell("worker", "beat"), worker, PRODUCERS),
+        *(Part(name, _upwell("worker", "index"), indexing, WORKERS, layer="index") for name in names),
+        Part("api", _upwell("api"), env, PRODUCERS, ports["api"], "api"),
+        Part("watch", _upwell("watch", "--", *plan.roots), env, PRODUCERS, layer="watch"),
+        Part("query", _upwell("worker", "query"), env, WORKERS, layer="query"),
+        Part("beat", _upwell("worker", "beat"), env, PRODUCERS, layer="beat"),
     ]
 
 
@@ -144,6 +153,8 @@ def _environment(plan: Plan, ports: Mapping[str, int]) -> dict[str, str]:
         "UPWELL_API_EXPECTS_WATCHER": "true",
         "PYTHONUNBUFFERED": "1",
     }
+    # Celery turns TERM into its soft shutdown only when told to: unfinished messages go back to the queue at once.
+    env["REMAP_SIGTERM"] = "SIGQUIT"
     env["ORT_DISABLE_TELEMETRY"] = "1"  # what is installed has none (ADR 0046); a second wall, should that change
     env.setdefault("OMP_NUM_THREADS", "1")  # the embedding endpoint has its own share; the rest works in processes
     if settings.ledger_url is None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import textwrap
 import time
@@ -19,132 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.supervised import Run, until, wait_file
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts processes by what Linux tells of them")
 
-HARNESS = """
-import json, sys
-from pathlib import Path
-from ops.up.children import Children, Part
-from ops.up.datadir import DataDir, DataDirError
-from ops.up.lives import Lives
-from ops.up.supervisor import Supervisor
-
-class Telling:
-    def _tell(self, *words): print(json.dumps(words), flush=True)
-    def restarting(self, name, how, wait_s, times): self._tell("restarting", name, how, wait_s, times)
-    def replaced(self, name, wanted, port): self._tell("replaced", name, wanted, port)
-    def warning(self, name, line): self._tell("warning", name, line)
-    def stopping(self): self._tell("stopping")
-    def tick(self): pass
-
-spec = json.loads(sys.argv[1])
-try:
-    data = DataDir(Path(spec["data"]))
-except DataDirError as exc:
-    print(json.dumps(["error", str(exc)]), flush=True)
-    sys.exit(1)
-
-def make(ports):
-    env = {"PATH": "/usr/bin:/bin", "HOME": "/"}
-    return [
-        Part(name, tuple(word.replace("{port}", str(ports.get(name))) for word in argv), env, stage, ports.get(name))
-        for name, stage, argv in spec["parts"]
-    ]
-
-def publish(ports, pids):
-    data.publish({"pid": __import__("os").getpid(), "ports": dict(ports), "processes": dict(pids),
-                  "addresses": {"api": "http://127.0.0.1:1"}})
-
-children = Children(data.logs, lock_fd=data.lock_fd)
-supervisor = Supervisor(children, make, spec.get("ports", {}), Telling(), Lives(data.begin_run), on_change=publish,
-                        graces=spec.get("graces", (2.5, 5.0, 1.5)))
-supervisor.start()
-code = supervisor.run()
-print(json.dumps(["ended", code, supervisor.fault]), flush=True)
-children.close()
-data.unpublish()
-sys.exit(code)
-"""
-
 SLEEPER = "import time; time.sleep(1000)"
-
-
-class Run:
-    """A supervisor in a process of its own, and everything that it was the ancestor of."""
-
-    def __init__(self, data: Path, parts: list[tuple[str, int, str]], **spec: Any) -> None:
-        self.data = data
-        self.lines: list[list[Any]] = []
-        self.spec = {
-            "data": str(data),
-            "parts": [
-                (name, stage, [sys.executable, "-S", "-c", code, str(data), "{port}"]) for name, stage, code in parts
-            ],
-            **spec,
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HARNESS, json.dumps(self.spec)], stdout=subprocess.PIPE, text=True
-        )
-        self.family: set[psutil.Process] = set()
-
-    def wait_for(self, kind: str, *facts: Any) -> list[Any]:
-        """Read what the supervisor says until it says this."""
-        assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            line: list[Any] = json.loads(raw)
-            self.lines.append(line)
-            if line[0] == kind and line[1 : 1 + len(facts)] == list(facts):
-                return line
-        raise AssertionError(f"it never said {kind} {facts}; it said {self.lines}")
-
-    def state(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads((self.data / "up.json").read_text()))
-        return {}
-
-    def pid(self, name: str, *, but: int | None = None) -> int:
-        """Return the pid of a part, once it runs (``but``: as another process than that one)."""
-        found = until(lambda: (pid := self.state().get("processes", {}).get(name)) not in (None, but) and pid)
-        return int(found)
-
-    def remember_family(self) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
-
-    def guard(self) -> psutil.Process:
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if any("guard.py" in word for word in child.cmdline()))
-
-    def survivors(self) -> list[psutil.Process]:
-        return [process for process in self.family if _lives(process)]
-
-    def end(self) -> None:
-        self.remember_family()
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        try:
-            until(lambda: not self.survivors(), seconds=15)
-        finally:  # a supervisor that fails its tests must not litter the machine
-            for process in self.survivors():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != "zombie")
-    except psutil.NoSuchProcess:  # it ended between the two questions
-        return False
-
-
-def until(fact: Callable[[], Any], *, seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := fact()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture
@@ -152,18 +29,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     def starter(*parts: tuple[str, int, str], **spec: Any) -> Run:
-        run = Run(tmp_path / "data", list(parts), **spec)
+        programs = [(name, stage, [sys.executable, "-S", "-c", code], None) for name, stage, code in parts]
+        run = Run(tmp_path / "data", programs, **spec)
         runs.append(run)
         return run
 
     yield starter
     for run in runs:
         run.end()
-
-
-def wait_file(path: Path) -> Path:
-    until(path.exists)
-    return path
 
 
 def test_what_is_killed_is_started_again_and_that_is_said(start: Callable[..., Run]) -> None:
