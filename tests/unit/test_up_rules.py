@@ -172,6 +172,21 @@ def test_everything_embedded_is_told_to_the_children(tmp_path: Path) -> None:
     assert env["OMP_NUM_THREADS"] == "1"
 
 
+def test_a_forked_part_has_the_environment_that_its_template_imported_under(tmp_path: Path) -> None:
+    """Libraries look at it while they are imported; what is ours is read by nobody before a part begins."""
+    chosen = plan(tmp_path, {"OMP_NUM_THREADS": "4", "TZ": "UTC"})
+    template = stack.template(chosen, PORTS)
+    threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+    assert {template.env[name] for name in threads} == {"1"}, "threads would be missing in a fork"
+
+    for part in stack.parts(chosen, PORTS):
+        differs = {name for name, _ in set(part.env.items()) ^ set(template.env.items())} - threads
+        assert all(name.startswith("UPWELL_") for name in differs), part.name
+        assert part.layer in {name for name, _ in template.layers} or part.name == "broker"
+        if part.layer:
+            assert part.argv[:3] == (sys.executable, "-P", "-m")
+
+
 @pytest.mark.parametrize(
     ("cpus", "asked", "workers", "children"),
     [(1, {}, 1, "1"), (2, {}, 1, "2"), (4, {}, 2, "2"), (64, {}, 4, "8"), (2, {"index_workers": 4}, 4, "1")],
