@@ -114,7 +114,7 @@ def queries(paths: Sequence[str], dice: random.Random) -> dict[str, list[tuple[s
 def _spellings(path: str, dice: random.Random) -> Iterator[tuple[str, str]]:
     name = path.rpartition("/")[2]
     stem = name.rpartition(".")[0]
-    words = _APART.sub(" ", stem).lower().split()
+    words = words_of(stem).split()
     yield "whole name", name
     yield "without its ending", stem
     yield "its words", " ".join(words)
@@ -124,6 +124,11 @@ def _spellings(path: str, dice: random.Random) -> Iterator[tuple[str, str]]:
     if "/" in path:
         yield "with its folders", path
     yield "in a question", f"where is the file {stem}"
+
+
+def words_of(stem: str) -> str:
+    """Return the words that a name is made of, as somebody says them."""
+    return " ".join(_APART.sub(" ", stem).lower().split())
 
 
 def cut(question: Question, most: int | None, files: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ A fourth way, `only`: nothing but its document is there, or nothing but the next
 What is left out is gone from rarity and sample too.
 `--from` and `--to` bound the documents asked about, in the order of the file.  `--fit` prints weights for all that was
 asked (logistic regression, ridge of 3 on standardized signs).  `--vectors` keeps vectors in a file for the next run.
+`--named WAY` gives each document a name of words that occur in others, and has each question name its document.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import argparse
 import random
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.bench.answers import Question, Vectors, questions_of, rows
 from tests.bench.memory import Memory
+from tests.bench.names import made_names, words_of
 from workers.query.extractive import HITS_READ, candidates
 from workers.query.relevance import Signs, Weights
 from workers.query.requests import AnswerRequest
@@ -35,6 +37,14 @@ LANGUAGES = {"en": "english", "de": "german", "es": "spanish", "ar": "arabic"}
 WAYS = ("alone", "half", "most", "only")
 RIDGE = 3.0
 ROUNDS = 40
+
+NAMED: Mapping[str, Callable[[str, str], str]] = {
+    "unnamed": lambda question, path: question,
+    "in": lambda question, path: f"In {words_of(_stem(path))}, {question}",
+    "say": lambda question, path: f"What does {_stem(path)} say: {question}",
+    "after": lambda question, path: f"{question} ({path.rpartition('/')[2]})",
+}
+"""How a question names the file that it is about."""
 
 Left = Callable[[Question], frozenset[str]]
 
@@ -57,6 +67,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--left-out", nargs="+", choices=WAYS, default=WAYS[:3])
     parser.add_argument("--mode", choices=("hybrid", "lexical"), default="hybrid")
     parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--named", choices=NAMED)
     parser.add_argument("--fit", action="store_true")
     args = parser.parse_args(argv)
     gathered: list[Row] = []
@@ -66,6 +77,8 @@ def main(argv: list[str]) -> int:
         print(f"{'collection':12} {'left out':9}", *(f"{head:>{width}}" for head, width in heads))
         for name in args.collections:
             documents, questions = read(name)
+            if args.named:
+                documents, questions = _named(documents, questions, NAMED[args.named])
             about = set(list(documents)[args.first : args.last])
             questions = [question for question in questions if question.gold <= about]
             random.Random(1).shuffle(questions)
@@ -79,6 +92,22 @@ def main(argv: list[str]) -> int:
     if args.fit:
         _fit(gathered)
     return 0
+
+
+def _named(
+    documents: Mapping[str, str], questions: list[Question], ask_in: Callable[[str, str], str]
+) -> tuple[Mapping[str, str], list[Question]]:
+    """Return both under names that say nothing about the texts; a question of several documents names the first."""
+    paths = made_names(documents, random.Random(5))
+    renamed = {paths[name]: text for name, text in documents.items()}
+    return renamed, [
+        replace(one, text=ask_in(one.text, paths[min(one.gold)]), gold=frozenset(paths[name] for name in one.gold))
+        for one in questions
+    ]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def ways(names: list[str]) -> dict[str, tuple[Left, Left]]:

@@ -181,8 +181,45 @@ def test_a_question_whose_words_many_documents_share_is_refused():
 
 
 @pytest.mark.parametrize(
+    "question",
+    [
+        "What does pump-manual.pdf say about the weekly service?",
+        "In the pump manual, how long does the weekly service take?",
+        "How long does the weekly service take (PumpManual)?",
+    ],
+)
+def test_a_question_may_name_the_file_whose_text_does_not_say_its_name(question):
+    index = Index("The weekly service takes twenty minutes.", "The lift was serviced in May.")
+    before = ask(index, query=question)["confidence"]
+    index.chunks[0].metadata["path"] = "house/pump-manual.pdf"
+
+    answer = ask(index, query=question)
+
+    assert "twenty minutes" in answer["answer"]
+    assert answer["confidence"] > before
+
+
+def test_the_name_of_a_file_alone_answers_nothing():
+    index = Index("The weekly service takes twenty minutes.")
+    index.chunks[0].metadata["path"] = "pump-manual.pdf"
+
+    for question in ("pump manual?", "Who wrote the pump manual?", "What does the pump manual say about the boiler?"):
+        assert ask(index, query=question)["refused"]
+
+
+def test_what_counts_of_a_name_is_what_the_text_does_not_say():
+    terms = Terms("How many manual pumps are there?")
+    asked = Weights(terms.forms, dict.fromkeys(terms.ids, 2.0), 100)
+
+    assert terms.place("a folder of pumps/manual.md") == set(word_ids("manual"))
+    assert asked.coverage(tokens("pumps"), terms.place("manual.md")) > asked.coverage(tokens("pumps"))
+    assert asked.coverage(tokens("manual pump"), terms.place("manual.md")) == asked.coverage(tokens("manual pump"))
+
+
+@pytest.mark.parametrize(
     ("question", "language", "asking"),
     [
+        ("What does the contract say about rent?", "english", {"say"}),
         ("Wer hat die Mauer gebaut und wann?", "german", {"Wer", "wann"}),
         ("¿Cuándo y dónde se firmó el tratado de la paz?", "spanish", {"Cuándo", "dónde"}),
         ("Почему закрыли завод и кто это решил?", "russian", {"Почему", "кто"}),

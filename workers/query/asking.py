@@ -1,7 +1,8 @@
-"""Words that ask ("wer", "cuándo", "почему"): a question has them, and what answers it need not.
+"""Words that ask ("wer", "cuándo", "почему", "what does it say"): a question has them, and what answers it need not.
 
-English ones are stop words of its BM25 model.  Of other languages the lists there leave most of them out, and as hardly
-any text has them they would count as the rarest words of a question, whose absence says that the answer is not there.
+Most English ones are stop words of its BM25 model.  Of other languages the lists there leave most of them out, and as
+hardly any text has them they would count as the rarest words of a question, whose absence says that the answer is not
+there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ _ASKING: Mapping[str, frozenset[str]] = {
         "arabic": "من ما ماذا متى أين كيف كم لماذا لم بم مم عم أي أية أيها أيهما هل لمن بماذا ممن إلام",
         "danish": "hvem hvad hvilken hvilket hvilke hvornår hvor hvorfor hvordan hvorhen hvoraf hvormed",
         "dutch": "wie wat welke welk wiens wanneer waar waarom waarin waarmee waarvan waarvoor waarheen hoe hoeveel",
+        "english": "say says said tell tells told according mention mentions mentioned",
         "finnish": "kuka ketä kenen kenelle ketkä mikä mitä minkä mitkä milloin koska missä mihin mistä minne miksi"
         " miten kuinka montako paljonko kumpi millainen",
         "french": "qui que quoi quel quelle quels quelles lequel laquelle lesquels lesquelles quand où comment combien"
@@ -38,5 +40,8 @@ _ASKING: Mapping[str, frozenset[str]] = {
 
 
 def asks(word: str, languages: Sequence[str]) -> bool:
-    """Tell whether a word of a question only asks.  No word does where it is open which of ``languages`` it is in."""
-    return len(languages) == 1 and word.casefold() in _ASKING.get(languages[0], ())
+    """Tell whether a word of a question only asks.  No word does where it is open which of ``languages`` it is in.
+
+    English is the language when there is none.
+    """
+    return len(languages) < 2 and word.casefold() in _ASKING.get(languages[0] if languages else "english", ())

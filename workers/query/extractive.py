@@ -16,7 +16,7 @@ from workers.query.ports import Embedder, SearchIndex
 from workers.query.relevance import UNRELATED, Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
-from workers.query.signs import embedded_text, signs, stored
+from workers.query.signs import embedded_text, place_of, signs, stored
 from workers.query.words import Terms
 
 log = structlog.get_logger()
@@ -102,11 +102,12 @@ def candidates(hits: Sequence[Hit], weights: Weights, terms: Terms) -> list[Stat
     """Return the sentences worth a closer look: those with the question's words first, in the order of the hits."""
     found: list[Statement] = []
     for hit in hits:
-        passage = weights.coverage(stored(hit.found).keys() | terms.kin(embedded_text(hit.found)))
+        place = place_of(terms, hit.found)
+        passage = weights.coverage(stored(hit.found).keys() | terms.kin(embedded_text(hit.found)), place)
         heading = frozenset(document_vector(str(hit.found.metadata.get("heading") or "")).indices)
         for span in _answers(hit.found.content, sentences(hit.found.content)):
             tokens = heading.union(document_vector(hit.found.content[span[0] : span[1]]).indices)
-            sentence = weights.coverage(tokens | terms.kin(hit.found.content[span[0] : span[1]]))
+            sentence = weights.coverage(tokens | terms.kin(hit.found.content[span[0] : span[1]]), place)
             found.append(Statement(hit, span, tokens, passage, sentence, fits(passage, sentence, None)))
     best = sorted(range(len(found)), key=lambda i: (-found[i].sentence - found[i].passage, i))[:SENTENCES_COMPARED]
     return [found[i] for i in best]

@@ -103,11 +103,14 @@ class Weights:
         ]
         self._total = sum(weight for _, weight in self._words)
 
-    def coverage(self, tokens: Collection[int]) -> float:
-        """Return the share of the question's words among ``tokens``; 0 when it has none that count."""
-        if not self._total:
-            return 0.0
-        return sum(weight for ids, weight in self._words if not ids.isdisjoint(tokens)) / self._total
+    def coverage(self, tokens: Collection[int], place: Collection[int] = ()) -> float:
+        """Return the share of the question's words among ``tokens``; 0 when it has none that count.
+
+        Words of ``place``, the name of what is read, say where to look and not what for: no text need repeat them.
+        """
+        has = sum(weight for ids, weight in self._words if not ids.isdisjoint(tokens))
+        of = sum(weight for ids, weight in self._words if ids.isdisjoint(place) or not ids.isdisjoint(tokens))
+        return has / of if of else 0.0
 
     def beside(self, tokens: Collection[int]) -> frozenset[int]:
         """Return those of ``tokens`` that are not the question's."""

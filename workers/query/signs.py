@@ -28,14 +28,14 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
     words = [stored(each) for each in hits]
     cover = max(
         (
-            weights.coverage(tokens.keys() | terms.kin(embedded_text(each)))
+            weights.coverage(tokens.keys() | terms.kin(embedded_text(each)), place_of(terms, each))
             for each, tokens in zip(hits, words, strict=True)
         ),
         default=0.0,
     )
     phrases = max(
         (
-            weights.coverage(terms.in_phrases(embedded_text(each), tokens))
+            weights.coverage(terms.in_phrases(embedded_text(each), tokens), place_of(terms, each))
             for each, tokens in zip(hits, words, strict=True)
         ),
         default=0.0,
@@ -57,6 +57,11 @@ def stored(found: Found) -> dict[int, float]:
     """Return the words of a chunk as the index has them, with their BM25 weights."""
     vector = document_vector(embedded_text(found))
     return dict(zip(vector.indices, vector.values, strict=True))
+
+
+def place_of(terms: Terms, found: Found) -> frozenset[int]:
+    """Return the tokens of those words of the question that name the chunk's file."""
+    return terms.place(str(found.metadata.get("path") or ""))
 
 
 def embedded_text(found: Found) -> str:

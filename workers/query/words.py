@@ -60,6 +60,14 @@ class Terms:
         found = {token ^ NAME for token in name_weights(path, self._languages)}
         return list(dict.fromkeys(word for word, ids in self._words if not ids.isdisjoint(found)))
 
+    def place(self, path: str) -> frozenset[int]:
+        """Return the tokens of those words of the query that the file's own name has."""
+        name = path.rpartition("/")[2]
+        found = {token ^ NAME for token in name_weights(name, self._languages)}
+        if place := frozenset().union(*(ids for _, ids in self._words if not ids.isdisjoint(found))):
+            place |= self.ids.intersection(self._ids(name.rpartition(".")[2]))
+        return place
+
     def highlights(self, text: str) -> list[Span]:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
         if not self.ids:
