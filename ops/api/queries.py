@@ -17,11 +17,11 @@ from uuid import uuid4
 import redis
 import redis.asyncio
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from ops.api.results import NotListening, Results
-from workers.contract.broker import make_celery, stamp
+from workers.contract.broker import make_celery
 from workers.contract.messages import TASK_ANSWER, TASK_EXPLAIN, TASK_QUESTION, TASK_SEARCH, TASK_SEARCH_BATCH, Queue
+from workers.contract.sent import task_message
 
 SLOW = (TASK_ANSWER, TASK_QUESTION)
 SILENT_S = 5.0
@@ -182,20 +182,13 @@ class Queries:
         raise QueryAway(NO_WORKER)
 
     async def _send(self, task: str, args: list[Any], task_id: str, *, keep_result: bool) -> None:
-        def send() -> None:
-            self._app.send_task(
-                task,
-                args=args,
-                task_id=task_id,
-                queue=(Queue.ANSWER if task in SLOW else Queue.QUERY).value,
-                expires=self._timeout,
-                ignore_result=not keep_result,
-                headers=stamp(),
-            )
-
+        queue = Queue.ANSWER if task in SLOW else Queue.QUERY
+        message = task_message(
+            self._app, task, args, task_id=task_id, queue=queue, expires=self._timeout, keep_result=keep_result
+        )
         try:
-            await asyncio.to_thread(send)
-        except (OperationalError, OSError) as exc:
+            await self._redis.lpush(f"{self._prefix}{queue}", message)
+        except (redis.RedisError, OSError) as exc:
             raise QueryAway(NO_BROKER) from exc
 
     async def _cancel(self, key: str) -> None:

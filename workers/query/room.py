@@ -119,7 +119,16 @@ class Reading(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 class Results(RedisBackend):  # type: ignore[misc]
-    """Keeps and publishes results.  A task runs once here, so nobody looks first whether there is a result already."""
+    """Keeps and publishes results.  A task runs once here, so nobody looks first whether there is a result already.
+
+    Nor are both one transaction: who heard nothing looks under the key (`ops.api.results`, and Celery's own clients).
+    """
+
+    def _set(self, key: str, value: str, expires: int | None = None) -> None:
+        with self.client.pipeline(transaction=False) as both:
+            both.setex(key, self.expires if expires is None else expires, value)
+            both.publish(key, value)
+            both.execute()
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         return {"status": PENDING, "result": None}

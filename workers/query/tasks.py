@@ -30,6 +30,12 @@ log = structlog.get_logger()
 
 STREAM_S = 300
 LONGEST_KEY = 200
+_TASK: dict[str, Any] = {
+    "ignore_result": False,
+    "acks_late": False,
+    "shared": False,
+    "resultrepr_maxsize": 1,  # a picture of each result for logs: 0.2 ms, and documents are not to be in them
+}
 
 
 class Stream:
@@ -58,26 +64,26 @@ class Stream:
 def register(app: Celery, answering: Answering, broker: redis.Redis, key_prefix: str) -> None:
     """Give ``app`` its tasks."""
 
-    @app.task(name=TASK_SEARCH, ignore_result=False, acks_late=False, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_SEARCH, **_TASK)  # type: ignore[untyped-decorator]
     def run_search(request: Any) -> dict[str, Any]:
         return _answered(lambda: answering.search([read(SearchRequest, request)])[0].as_json())
 
-    @app.task(name=TASK_SEARCH_BATCH, ignore_result=False, acks_late=False, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_SEARCH_BATCH, **_TASK)  # type: ignore[untyped-decorator]
     def run_search_batch(request: Any) -> dict[str, Any]:
         return _answered(
             lambda: {"results": [one.as_json() for one in answering.search(read(BatchRequest, request).searches)]}
         )
 
-    @app.task(name=TASK_EXPLAIN, ignore_result=False, acks_late=False, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_EXPLAIN, **_TASK)  # type: ignore[untyped-decorator]
     def run_explain(request: Any) -> dict[str, Any]:
         return _answered(lambda: answering.explain(read(ExplainRequest, request)))
 
-    @app.task(name=TASK_QUESTION, bind=True, ignore_result=False, acks_late=False, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_QUESTION, bind=True, **_TASK)  # type: ignore[untyped-decorator]
     def run_question(task: Task, request: Any) -> dict[str, Any]:
         _among_answers(app, task)
         return _answered(lambda: answering.question(read(QuestionRequest, request)))
 
-    @app.task(name=TASK_ANSWER, bind=True, ignore_result=False, acks_late=False, shared=False)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK_ANSWER, bind=True, **_TASK)  # type: ignore[untyped-decorator]
     def run_answer(task: Task, request: Any, stream: Any = None) -> dict[str, Any]:
         _among_answers(app, task)
         if stream is None:
