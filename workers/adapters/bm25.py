@@ -39,7 +39,7 @@ _UNSPACED = re.compile(
     "]+"
 )
 _NAME = re.compile(r"[^\W_]+(?:[._-][^\W_]+)*")
-_IN_NO_NAME = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) in "._-")}
+_IN_NO_NAME = bytes(code if chr(code).isalnum() or chr(code) in "._-" else 32 for code in range(128)).ljust(256)
 _JOINT = re.compile("[._-]")
 _JOINTS = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
 _JOINED = re.compile(r"[^\W_][._-][^\W_]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
@@ -185,13 +185,13 @@ def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> d
 
 def _compounds(text: str) -> list[str]:
     # What is left between white space is a name, or holds it; without other signs most of it was seen before.
-    pieces = (text.translate(_IN_NO_NAME) if text.isascii() else text).split()
+    pieces = (text.encode().translate(_IN_NO_NAME).decode() if text.isascii() else text).split()
     unusual: dict[str, tuple[str, ...]] = {}
     for piece in set(pieces) - _plain:
-        if not _JOINED.search(piece):
-            _remember_plain(piece)
-        elif names := _compounds_in(piece):
+        if names := _compounds_in(piece):
             unusual[piece] = names
+        elif not _JOINED.search(piece):
+            _remember_plain(piece)
     return [name for piece in pieces if piece in unusual for name in unusual[piece]] if unusual else []
 
 
@@ -208,6 +208,8 @@ def _remember_plain(piece: str) -> None:
 @lru_cache(maxsize=1 << 13)
 def _compounds_in(piece: str) -> tuple[str, ...]:
     """Return the compounds in a piece of text without white space."""
+    if not _JOINED.search(piece):
+        return ()
     return tuple(name for name in _NAME.findall(piece) if len(name) <= LONGEST_WORD and _JOINTS.search(name))
 
 

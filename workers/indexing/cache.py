@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
+    Dialect,
     Engine,
     Float,
     Index,
@@ -130,14 +132,8 @@ class EmbeddingCache:
             now = _now(connection)
             for page in _pages(raw):
                 # Row by row: a statement with many rows in it would be another for each number of rows.
-                wish = _insert(connection, flights)
-                wish = wish.on_conflict_do_update(
-                    index_elements=["key"],
-                    set_={"owner": wish.excluded.owner, "until": wish.excluded.until},
-                    where=flights.c.until < bindparam("now", type_=Float),
-                )
                 rows = [{"key": key, "owner": mark, "until": now + self.flight_s, "now": now} for key in page]
-                _each(connection, wish, rows)
+                _each(connection, _wish(connection.dialect.name), rows)
                 mine = select(flights.c.key).where(flights.c.key.in_(page), flights.c.owner == mark)
                 ours.update(connection.execute(mine).scalars())
                 # After the claim: whoever held it before has left the vector in the same moment as the claim.
@@ -150,9 +146,11 @@ class EmbeddingCache:
 
     def remember(self, found: Iterable[tuple[str, Vector]]) -> None:
         """Keep vectors for every text that may come again, in any document, and end their flights."""
-        fresh = {bytes.fromhex(key): _packed(vector) for key, vector in sorted(found, key=lambda pair: pair[0])}
-        if not fresh:
+        pairs = sorted(found, key=lambda pair: pair[0])
+        if not pairs:
             return
+        packed = _packed(np.stack([vector for _, vector in pairs]))
+        fresh = {bytes.fromhex(key): vector for (key, _), vector in zip(pairs, packed, strict=True)}
         with self._room().begin() as connection:
             now = _now(connection)
             for page in _pages(list(fresh)):
@@ -160,7 +158,7 @@ class EmbeddingCache:
                     {"key": key, "vector": fresh[key], "bytes": len(fresh[key]) + ROW_BYTES, "used_at": now}
                     for key in page
                 ]
-                _each(connection, _insert(connection, vectors).on_conflict_do_nothing(), rows)
+                _each(connection, _keeping(connection.dialect.name), rows)
                 _forget_flights(connection, page)
 
     def release(self, keys: Iterable[str]) -> None:
@@ -278,8 +276,25 @@ def _prepare(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    return (sqlite_dialect.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+@cache
+def _wish(dialect: str) -> Any:
+    """Return the statement that takes the right to fetch a text, unless somebody has it."""
+    wish = _insert(dialect, flights)
+    return wish.on_conflict_do_update(
+        index_elements=["key"],
+        set_={"owner": wish.excluded.owner, "until": wish.excluded.until},
+        where=flights.c.until < bindparam("now", type_=Float),
+    )
+
+
+@cache
+def _keeping(dialect: str) -> Any:
+    """Return the statement that keeps a vector."""
+    return _insert(dialect, vectors).on_conflict_do_nothing()
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    return (sqlite_dialect.insert if dialect == "sqlite" else postgresql.insert)(table)
 
 
 def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -287,11 +302,16 @@ def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]
 
     SQLAlchemy would look at each value of each row for something to convert, which takes longer than storing them.
     """
-    made = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    made = _compiled(statement, connection.dialect, tuple(rows[0]))
     if made.positional:
         connection.exec_driver_sql(str(made), [tuple(row[name] for name in made.positiontup) for row in rows])
     else:
         connection.exec_driver_sql(str(made), list(rows))
+
+
+@lru_cache(maxsize=8)
+def _compiled(statement: Any, dialect: Dialect, columns: tuple[str, ...]) -> Any:
+    return statement.compile(dialect=dialect, column_keys=columns)
 
 
 def _forget_flights(connection: Connection, keys: Sequence[bytes]) -> None:
@@ -307,8 +327,9 @@ def _pages(keys: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
     return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
 
 
-def _packed(vector: Vector) -> bytes:
-    return np.asarray(vector / np.linalg.norm(vector)).astype("<f2").tobytes()
+def _packed(found: Vector) -> list[bytes]:
+    """Return vectors (n, dimensions) as they are kept."""
+    return [row.tobytes() for row in (found / np.linalg.norm(found, axis=1, keepdims=True)).astype("<f2")]
 
 
 def _unpacked(raw: bytes) -> Vector:

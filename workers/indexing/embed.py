@@ -296,8 +296,9 @@ class Embedding:
 
     def _of_other_chunks(self, pieces: Sequence[Piece]) -> list[tuple[Piece, Vector]]:
         """Return vectors that the cache has lost and some other chunk of the same text still has."""
-        stored = self._index.vectors_of([text_digest(piece.text) for piece in pieces])
-        found = [(piece, stored[text_digest(piece.text)]) for piece in pieces if text_digest(piece.text) in stored]
+        digests = [text_digest(piece.text) for piece in pieces]
+        stored = self._index.vectors_of(digests)
+        found = [(piece, stored[digest]) for piece, digest in zip(pieces, digests, strict=True) if digest in stored]
         if found:
             self._ledger.vectors.remember((piece.key, vector) for piece, vector in found)
         return found

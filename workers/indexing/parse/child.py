@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from base64 import b64encode
+from importlib import import_module
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -31,6 +32,7 @@ def main(words: list[str]) -> int:
     from workers.indexing.parse.formats import parse_file, warm
 
     warm()
+    import_module("workers.indexing.cut")
     # A document is thousands of objects without cycles: to look through them every 700 is a fifth of Markdown's time.
     gc.set_threshold(10_000)
     while True:
