@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import structlog
 
 from producers.brake import Gone
+from producers.bursts import LIMIT, Bursts
 from producers.compare import SAMPLES, News, compare
 from producers.deletions import Deletions
 from producers.folder import BATCH, Folder
@@ -34,12 +36,14 @@ class Scanner:
         in_burst: Callable[[bytes], bool],
         twins: Callable[[list[str]], None],
     ) -> None:
-        """``in_burst`` is told of each path with news, and tells whether it is one of many that come at once.
+        """``in_burst`` is told of paths with news in single directories, which events have named, and of nothing else.
 
         ``twins`` is told, at the end of each full scan, of the names that are second ones.
         """
         self._folder, self._settings, self._clock = folder, settings, folder.clock
         self._deletions, self._in_burst, self._tell_twins = deletions, in_burst, twins
+        # What a full scan finds says nothing of when it came: what is saved meanwhile is an edit all the same.
+        self._in_scan = Bursts(folder.clock).takes
         self._polling = False
         self._needed = True
         self._urgent = False  # the scan under way was needed, not just due
@@ -139,10 +143,11 @@ class Scanner:
     def _scanning(self) -> Iterator[float]:
         """Compare the whole folder with the ledger.  Yields, often, how long to leave the ledger to others."""
         began, scanned = self._clock(), Scanned()
+        first = intake.never_scanned(self._folder.engine, self._folder.root.name)
         self._folder.rules.forget()
         number = self._sample_number()
         sample = number % SAMPLES if number != self._sampled else None
-        yield from self._differences(b"", scanned, sample=sample)
+        yield from self._differences(b"", scanned, self._in_scan, sample=sample, first=first)
         intake.scan_finished(self._folder.engine, self._folder.root.name)
         self._sampled, self._took = number, self._clock() - began
         self._due_at = self._clock() + self._interval()
@@ -159,12 +164,21 @@ class Scanner:
 
     def _comparing(self, folder: bytes) -> Iterator[float]:
         if self._folder.there(folder):
-            yield from self._differences(folder, Scanned())
+            yield from self._differences(folder, Scanned(), self._in_burst)
         else:
             self._deletions.went_below(normal_path(folder))
 
-    def _differences(self, below: bytes, scanned: Scanned, *, sample: int | None = None) -> Iterator[float]:
+    def _differences(
+        self,
+        below: bytes,
+        scanned: Scanned,
+        in_burst: Callable[[bytes], bool],
+        *,
+        sample: int | None = None,
+        first: bool = False,
+    ) -> Iterator[float]:
         folder, name = self._folder, self._folder.root.name
+        news = 0
         batch: list[Observation] = []
         gone: list[Gone] = []
         known = intake.remembered_rows(folder.engine, name, normal_path(below))
@@ -172,16 +186,19 @@ class Scanner:
         for each in compare(known, found, scanned, folder.there, sample=sample):
             if isinstance(each, News):
                 self._deletions.came(each.found)
-                bulk = self._in_burst(each.found.raw)
+                news += 1
+                bulk = in_burst(each.found.raw)
                 batch.append(each.found.observation(name, touched=each.touched, bulk=bulk))
             elif each is not None:
                 gone.append(each)
             if len(batch) >= BATCH:
-                yield folder.record(batch) / 2  # others, index workers above all, want to write as well
+                yield (
+                    folder.record(_lanes(batch, news, first=first)) / 2
+                )  # others, index workers above all, want to write as well
                 batch = []
             else:
                 yield 0.0
-        folder.record(batch)
+        folder.record(_lanes(batch, news, first=first))
         if not gone or not folder.is_there():
             return
         for each in gone:
@@ -196,3 +213,8 @@ class Scanner:
     def _sample_number(self) -> int:
         """Which share of the unchanged files is looked at again: another one every rescan interval."""
         return int(time.time() / self._settings.rescan_interval)
+
+
+def _lanes(batch: list[Observation], news: int, *, first: bool) -> list[Observation]:
+    """Of more than a few files that the very first scan of a folder finds, the first is a backfill as well."""
+    return [replace(each, bulk=True) for each in batch] if first and news > LIMIT else batch

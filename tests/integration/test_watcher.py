@@ -422,6 +422,27 @@ def test_a_file_beside_a_burst_is_an_edit_and_the_burst_is_a_backfill(following,
     assert sum(row.bulk for row in rows.values()) >= 100
 
 
+def test_a_file_saved_right_after_a_folder_was_first_found_does_not_wait_for_all_that_was_in_it(following):
+    for number in range(100):
+        folder = following.root / str(number % 20)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.txt").write_text("x")
+    following.start()
+    (following.root / "note.txt").write_text("x")
+    (following.root / "3" / "beside.txt").write_text("x")
+    following.until(lambda: len(following.wanted()) == 102)
+
+    edits = {path for path, row in following.rows().items() if not row.bulk}
+    assert edits == {"note.txt", "3/beside.txt"}
+
+
+def test_a_few_files_that_a_folder_has_at_first_are_no_backfill(following):
+    (following.root / "welcome.md").write_text("x")
+    following.start()
+
+    assert following.rows()["welcome.md"].bulk is False
+
+
 def test_several_folders_are_followed_each_on_its_own(tmp_path):
     engine = schema.open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     roots = [Root("one", tmp_path / "one"), Root("two", tmp_path / "two")]

@@ -337,6 +337,12 @@ def scan_finished(engine: Engine, source: str) -> None:
         connection.execute(update(sources).where(sources.c.name == source).values(scanned_at=schema.now(connection)))
 
 
+def never_scanned(engine: Engine, source: str) -> bool:
+    """Tell whether no full scan of ``source`` has ever come to its end."""
+    with schema.reading(engine).connect() as connection:
+        return connection.execute(select(sources.c.scanned_at).where(sources.c.name == source)).scalar() is None
+
+
 def process_name(kind: str) -> str:
     """Return the name under which this process beats: kind@host:pid."""
     return f"{kind}@{socket.gethostname()}:{os.getpid()}"
