@@ -21,7 +21,6 @@ from ops.up.poll import Poller
 from ops.up.settings import UpSettings
 from ops.up.supervisor import Supervisor
 from ops.up.welcome import DEFAULT_FOLDER, make_default_folder
-from workers.contract.disk import room
 
 
 class UpError(Exception):
@@ -161,6 +160,8 @@ def _display(
     def on_ready() -> None:
         if look.browser and live:
             open_browser(where()["api"], plan.environ)
+
+    from workers.contract.disk import room  # imported while the parts start: it brings structlog
 
     def disk() -> str | None:
         try:

@@ -192,6 +192,14 @@ def test_a_fork_that_dies_before_anybody_knows_of_it_is_noticed(start: Callable[
     assert not told(run, "one")["imported"]
 
 
+def test_a_fork_that_nobody_knows_of_yet_is_no_stray(start: Callable[..., Run]) -> None:
+    slow = "import os, time; os.register_at_fork(after_in_child=lambda: time.sleep(0.7))"
+    run = start(("one", TELLS, "all"), ("dies", "", None), modules={"slow": slow}, layers=[["all", ["wave", "slow"]]])
+
+    assert told(run, "one")["imported"]
+    assert run.wait_for("restarting", "dies"), "the guard has looked for strays"
+
+
 def test_the_exit_code_and_the_last_words_of_a_forked_part_arrive(start: Callable[..., Run]) -> None:
     run = start(("sleeper", SLEEPS, "all"), ("fails", FAILS, "all"))
     run.pid("sleeper")
