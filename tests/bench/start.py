@@ -22,6 +22,7 @@ from tests.bench.index import Sampled, family, named
 from tests.support.stack import Stack
 
 QUESTION = "How can I ask a question?"
+MEMORY = "memory then, proportional set size"
 
 
 def main(args: list[str]) -> int:
@@ -36,7 +37,8 @@ def main(args: list[str]) -> int:
             for name, seconds in _first_minutes(Path(scratch)).items():
                 found.setdefault(name, []).append(seconds)
     for name, values in found.items():
-        print(f"{name:42} median {statistics.median(values):.2f} s   worst {max(values):.2f} s")
+        unit = "MB" if name == MEMORY else "s"
+        print(f"{name:42} median {statistics.median(values):.2f} {unit}   worst {max(values):.2f} {unit}")
     if options.memory:
         with tempfile.TemporaryDirectory(prefix="upwell-bench-", ignore_cleanup_errors=True) as scratch:
             _weigh(Path(scratch), options.memory)
@@ -50,12 +52,18 @@ def _first_minutes(home: Path) -> dict[str, float]:
     stack = Stack(home, docs)
     try:
         stack.start(wait=False)
-        return {
+        assert stack.process is not None
+        reached = {
             "the api answers": _until(stack.is_up, began),
             "the welcome document is found by its words": _until(lambda: _hits(stack, "lexical"), began),
             "it is found by meaning": _until(lambda: _hits(stack, "semantic"), began),
             "a question is answered": _until(lambda: _answered(stack), began),
         }
+        time.sleep(4)  # what comes up beside it
+        sampled = Sampled(stack.process.pid)
+        with sampled:
+            pass
+        return reached | {"processor time until 4 s later": sum(sampled.seen.values()), MEMORY: sampled.peak_mb}
     finally:
         stack.stop()
 
