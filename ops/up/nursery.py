@@ -94,8 +94,14 @@ class Nursery:
     def _begin(self) -> None:
         assert self._plan is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        try:
             self.pid = self._start(self._plan, theirs.fileno())
+        except OSError as exc:  # no more processes, no memory: what runs needs no template
+            ours.close()
+            self._plan_another(f"the template cannot be started ({exc.strerror})")
+            return
+        finally:
+            theirs.close()
         ours.setblocking(False)
         self._line, self._start_at, self._heard_at = ours, None, self._clock()
         self._layers, self._ready = {name for name, _ in self._plan["layers"]}, set()
@@ -103,14 +109,16 @@ class Nursery:
 
     def lost(self) -> list[dict[str, Any]]:
         """The template has ended: plan another one, and return what waited for this one."""
-        self._failures += 1
-        self._first = False
         self.pid = None
         self._drop_line()
-        if self._failures < MOST_FAILURES:
-            self._start_at = self._clock() + 2.0**self._failures
-        self._say(f"the template ended; {'another follows' if self._start_at else 'parts are executed from now on'}")
+        self._plan_another("the template ended")
         return self._take_waiting()
+
+    def _plan_another(self, why: str) -> None:
+        self._first = False
+        self._failures += 1
+        self._start_at = self._clock() + 2.0**self._failures if self._failures < MOST_FAILURES else None
+        self._say(f"{why}; {'parts are executed from now on' if self._start_at is None else 'another follows'}")
 
     def _give_up(self, why: str) -> None:
         """Do without this template; `lost` follows when it has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -54,6 +55,16 @@ atexit.register(lambda: print("upwell: the last word", file=sys.stderr))
 time.sleep(0.3)
 sys.exit(78)
 """
+SERVES = """
+import socket, sys, time
+server = socket.socket()
+try:
+    server.bind(("127.0.0.1", int(sys.argv[-1])))
+except OSError:
+    sys.exit(3)
+server.listen()
+time.sleep(1000)
+"""
 RAISES = "raise LookupError('nothing there')"
 
 
@@ -69,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         for module, code in (codes | (modules or {})).items():
             (place / f"{module}.py").write_text(code)
         commands = [
-            (name, 0, [sys.executable, "-P", "-m", f"part_{name.replace('-', '_')}", "a word"], layer)
+            (name, 0, [sys.executable, "-P", "-m", f"part_{name.replace('-', '_')}", "{server}"], layer)
             for name, _, layer in parts
         ]
         env = {"PYTHONPATH": f"{place}:{ROOT}", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -190,6 +201,36 @@ def test_a_fork_that_dies_before_anybody_knows_of_it_is_noticed(start: Callable[
     run = start(("one", TELLS, "all"), modules={"dies": dies}, layers=[["all", ["wave", "dies"]]])
 
     assert not told(run, "one")["imported"]
+
+
+def test_stopping_while_the_template_imports_leaves_nothing(start: Callable[..., Run]) -> None:
+    run = start(("one", SLEEPS, "all"), ("two", SLEEPS, None), modules={"slow": SLEEPS}, layers=[["all", ["slow"]]])
+    run.pid("two")
+    run.template()
+    run.remember_family()
+
+    run.process.send_signal(signal.SIGTERM)
+
+    assert run.process.wait(10) == 0
+    assert run.survivors() == []
+    assert run.wait_for("ended") == ["ended", 0, None]
+
+
+def test_a_part_that_waits_for_its_layer_and_is_to_have_another_command_gets_it(start: Callable[..., Run]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        run = start(
+            ("server", SERVES, "all"),
+            ("other", TELLS, "late"),
+            modules={"slow": "import time; time.sleep(1.5)"},
+            layers=[["all", ["wave"]], ["late", ["slow"]]],
+            ports={"server": taken.getsockname()[1]},
+        )
+
+        chosen = run.wait_for("replaced")[3]
+
+        until(lambda: told(run, "other")["argv"][1] == str(chosen))
 
 
 def test_a_fork_that_nobody_knows_of_yet_is_no_stray(start: Callable[..., Run]) -> None:

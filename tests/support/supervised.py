@@ -42,8 +42,8 @@ env = {"PATH": "/usr/bin:/bin", "HOME": "/", **spec.get("env", {})}
 
 def make(ports):
     return [
-        Part(name, tuple(word.replace("{port}", str(ports.get(name))) for word in argv), env, stage, ports.get(name),
-             layer)
+        Part(name, tuple(word.replace("{port}", str(ports.get(name))).replace("{server}", str(ports.get("server")))
+                         for word in argv), env, stage, ports.get(name), layer)
         for name, stage, argv, layer in spec["parts"]
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -39,12 +40,15 @@ class Bench:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.full = False
         self.processes: list[subprocess.Popen[bytes]] = []
         self.said: list[str] = []
         self.lines: list[socket.socket] = []
         self.nursery = Nursery(self._start, clock=lambda: self.now, say=self.said.append)
 
     def _start(self, _plan: dict[str, Any], line: int) -> int:
+        if self.full:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         self.lines.append(socket.socket(fileno=os.dup(line)))
         self.lines[-1].setblocking(False)
         self.processes.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"]))
@@ -192,6 +196,20 @@ def test_a_dead_template_is_followed_by_another_for_which_nobody_waits(bench: Be
     bench.say(ready="low")
     list(bench.nursery.look())
     assert bench.nursery.take(order())
+
+
+def test_a_machine_that_has_no_process_to_spare_is_asked_again(bench: Bench) -> None:
+    bench.full = True
+    descriptors = open_descriptors()
+    bench.nursery.plan(PLAN)
+    assert not bench.nursery.take(order())
+    assert open_descriptors() == descriptors
+
+    bench.full = False
+    bench.now += 3
+    list(bench.nursery.look())
+
+    assert bench.hear() == {"layers": PLAN["layers"]}
 
 
 def test_templates_that_keep_dying_are_given_up(bench: Bench) -> None:
