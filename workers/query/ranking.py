@@ -21,7 +21,8 @@ from workers.query.words import folded_words
 NEARLY = 0.95
 """Share of common words (Jaccard) from which two texts say the same, provided that their figures are the same."""
 
-_FIGURE = re.compile(r"\d")
+_FIGURE, _RUN = re.compile(r"\d"), re.compile(r"\d+")
+_ONLY_FIGURES = {code: " " for code in range(128) if not chr(code).isdigit()}
 
 DOCUMENT_SHARE = 0.5
 """How much the best chunk of its document counts for a chunk.
@@ -51,26 +52,34 @@ def candidates(found: Sequence[Found]) -> list[Candidate]:
 
 
 def collapsed(ranked: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates without those that say the same as a better one; the better one remembers them."""
+    """Return the candidates without those that say the same as a better one; the better one remembers them.
+
+    What has other figures than all others says something else, and most texts have: those are not taken apart.
+    """
+    figures = [_figures(one.found.content) for one in ranked]
+    common = Counter(figures)
     kept: list[Candidate] = []
     short: dict[str, int] = {}
     long: list[tuple[frozenset[str], int]] = []
-    for one in ranked:
-        text = one.found.content
-        words = folded_words(text)
-        same: int | None
-        if len(words) < FEW_WORDS:
-            same = short.setdefault(" ".join(text.casefold().split()), len(kept))
-        else:
-            same = _alike(words, long)
-            if same is None:
-                same = len(kept)
-                long.append((words, same))
-        if same < len(kept):
+    for one, own in zip(ranked, figures, strict=True):
+        same: int | None = None
+        if common[own] > 1:
+            text = one.found.content
+            words = folded_words(text)
+            if len(words) < FEW_WORDS:
+                same = short.setdefault(" ".join(text.casefold().split()), len(kept))
+            elif (same := _alike(words, long)) is None:
+                long.append((words, len(kept)))
+        if same is not None and same < len(kept):
             kept[same] = replace(kept[same], duplicates=(*kept[same].duplicates, one.found))
         else:
             kept.append(one)
     return kept
+
+
+def _figures(text: str) -> frozenset[str]:
+    """Return the different runs of figures in a text: equal where the words with figures are."""
+    return frozenset(text.translate(_ONLY_FIGURES).split() if text.isascii() else _RUN.findall(text))
 
 
 def _alike(words: frozenset[str], others: Iterable[tuple[frozenset[str], int]]) -> int | None:
