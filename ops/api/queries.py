@@ -28,6 +28,10 @@ SILENT_S = 5.0
 LOOK_EVERY_S = 2.0
 """A connection that says nothing for `SILENT_S` is given up, so no command may wait for as long: who waits for the next
 part of an answer, which a model may need half a minute for, asks again and again."""
+SENDERS = 4
+"""Connections that questions are sent over; one takes a fraction of a millisecond."""
+SPARE = 16
+"""Connections beside those of whoever reads an answer: for results, and for looking after them."""
 NO_WORKER = "The query worker does not answer. Is `upwell worker query` running?"
 NO_BROKER = "The broker does not answer (UPWELL_BROKER_URL)."
 
@@ -54,9 +58,19 @@ class Queries:
         self._room = room
         self._inside = 0
         names = make_celery(url, key_prefix, "client", name="names").backend
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=SILENT_S, socket_connect_timeout=2, health_check_interval=15, decode_responses=True
+        manners: dict[str, Any] = {
+            "socket_timeout": SILENT_S,
+            "socket_connect_timeout": 2,
+            "health_check_interval": 15,
+            "decode_responses": True,
+        }
+        # Whoever reads an answer as it comes keeps a connection; left to itself, the client has a hundred of them.
+        self._redis = redis.asyncio.Redis.from_url(url, max_connections=room + SPARE, **manners)
+        # Those who come at once are sent one after another: each would open a connection of its own.
+        senders = redis.asyncio.BlockingConnectionPool.from_url(
+            url, max_connections=SENDERS, timeout=SILENT_S, **manners
         )
+        self._sender = redis.asyncio.Redis.from_pool(senders)
         self._results = Results(self._redis, lambda task_id: _text(names.get_key_for_task(task_id)))
 
     async def search(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +141,7 @@ class Queries:
     async def close(self) -> None:
         """Give connections back."""
         await self._results.close()
+        await self._sender.aclose()
         await self._redis.aclose()
 
     @contextmanager
@@ -187,7 +202,7 @@ class Queries:
             self._app, task, args, task_id=task_id, queue=queue, expires=self._timeout, keep_result=keep_result
         )
         try:
-            await self._redis.lpush(f"{self._prefix}{queue}", message)
+            await self._sender.lpush(f"{self._prefix}{queue}", message)
         except (redis.RedisError, OSError) as exc:
             raise QueryAway(NO_BROKER) from exc
 

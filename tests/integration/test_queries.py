@@ -76,6 +76,34 @@ def test_many_questions_wait_on_one_subscription_and_each_gets_its_own_answer(va
     assert connections == 1
 
 
+def test_a_crowd_that_comes_at_once_shares_a_few_connections(valkey_url, prefix, broker):
+    async def ask():
+        before = len(broker.client_list())
+        asks = queries(valkey_url, prefix)
+        answers = await asyncio.gather(*(asks.search({"query": f"q{n}"}) for n in range(200)))
+        connections = len(broker.client_list()) - before
+        await asks.close()
+        return answers, connections
+
+    answers, connections = asyncio.run(ask())
+
+    assert [answer["asked"] for answer in answers] == [f"q{n}" for n in range(200)]
+    assert connections < 20
+
+
+def test_more_than_a_hundred_answers_are_read_at_once(valkey_url, prefix):
+    async def read(asks):
+        return [event async for event, _ in asks.stream({"query": "q", "sleep": 0.01})]
+
+    async def ask():
+        asks = queries(valkey_url, prefix)
+        read_at_once = await asyncio.gather(*(read(asks) for _ in range(150)))
+        await asks.close()
+        return read_at_once
+
+    assert asyncio.run(ask()) == [["done"]] * 150
+
+
 def test_a_result_is_not_kept_on_the_broker_once_it_was_read(valkey_url, prefix, broker):
     async def ask():
         asks = queries(valkey_url, prefix)
