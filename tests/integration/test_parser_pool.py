@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,31 @@ def test_a_child_that_misbehaves_costs_its_document_only(pool_of, file, body, wo
         pool.parse(file("bad"), "a.txt")
 
     assert pool.parse(file("good"), "a.txt").elements[0].text == "good"
+
+
+def test_an_urgent_file_does_not_wait_for_a_long_one_and_the_child_more_ends_with_the_rush(pool_of, file, tmp_path):
+    go_on, pids = tmp_path / "go_on", tmp_path / "pids"
+    pool = pool_of(
+        f"{PACKED}\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}} ')\n"
+        f"while text == 'long' and not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)\n"
+        "pieces(piece(text))"
+    )
+    with ThreadPoolExecutor(2) as threads:
+        long = threads.submit(pool.cut, file("long"), "a.txt", ChunkOptions())
+        while not pids.exists():
+            time.sleep(0.01)
+        waiting = threads.submit(pool.cut, file("backfill"), "a.txt", ChunkOptions())
+
+        [urgent] = pool.cut(file("urgent"), "a.txt", ChunkOptions(), urgent=True).pieces
+
+        assert [long.done(), waiting.done()] == [False, False]
+        assert urgent.content == "urgent"
+        go_on.touch()
+        assert [one.result(20).pieces[0].content for one in (long, waiting)] == ["long", "backfill"]
+
+    first, spare = list(dict.fromkeys(map(int, pids.read_text().split())))
+    assert alive(first)
+    assert not alive(spare)
 
 
 def test_a_child_that_hangs_is_ended_with_everything_it_started(pool_of, file, tmp_path):

@@ -125,7 +125,7 @@ class LineParser:
             ]
         return Parsed(tuple(elements), DocumentMetadata())
 
-    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+    def cut(self, fd: int, path: str, options: ChunkOptions, *, urgent: bool = False) -> Cut:
         parsed = self.parse(fd, path)
         return Cut(tuple(pieces(parsed, options)), parsed.metadata)
 

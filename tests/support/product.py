@@ -43,7 +43,7 @@ SOURCE = "docs"
 class InProcessParser:
     """The product's parsers without their child process."""
 
-    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
+    def cut(self, fd: int, path: str, options: ChunkOptions, *, urgent: bool = False) -> Cut:
         return cut(parse_file(fd, path.rsplit("/", 1)[-1], ParseLimits().max_text_chars), options)
 
 

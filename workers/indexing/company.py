@@ -81,7 +81,7 @@ class Ports:
         """Do one step alone."""
         match step:
             case Parse():
-                return self.parser.cut(step.fd, step.path, step.options)
+                return self.parser.cut(step.fd, step.path, step.options, urgent=step.urgent)
             case Stored():
                 return self.index.stored(step.document_id)
             case Known():

@@ -106,8 +106,8 @@ class Index(Protocol):
 class Parser(Protocol):
     """Turns bytes into pieces of text, somewhere safe."""
 
-    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
-        """Parse the open file and cut it; ``path`` only lends its extension.
+    def cut(self, fd: int, path: str, options: ChunkOptions, *, urgent: bool = False) -> Cut:
+        """Parse the open file and cut it; ``path`` only lends its extension.  ``urgent``: before what is not.
 
         Raises:
             Permanent: it cannot be read, ever.

@@ -172,7 +172,7 @@ class Pipeline:
             version = file.digest()
             if self._already_indexed(claim, version):
                 return self._unchanged(claim, version, file.look)
-            cut = yield from steps.parse(file.fd, claim.path, self.options)
+            cut = yield from steps.parse(file.fd, claim.path, self.options, urgent=not claim.bulk)
             wanted = named(claim.document_id, cut.pieces)
             if not wanted:
                 raise NoText("There is no text in it.")

@@ -25,7 +25,10 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
         120.0, ge=1, description="Seconds an index worker may be silent before its documents go to others."
     )
     parser_children: int = Field(
-        max(1, min(8, os.cpu_count() or 1)), ge=1, le=64, description="Parser processes per index worker."
+        max(1, min(8, os.cpu_count() or 1)),
+        ge=1,
+        le=64,
+        description="Parser processes per index worker; one more for what was just saved while all are busy.",
     )
     parse_max_bytes: int = Field(
         200_000_000, ge=1, description="Largest file that is read, in bytes; larger ones are parked."

@@ -22,11 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """Parse an open file, and cut it."""
+    """Parse an open file, and cut it; ``urgent``: somebody waits for it."""
 
     fd: int
     path: str
     options: ChunkOptions
+    urgent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,9 @@ Step = Parse | Stored | Known | Put | DropDocument | Commit
 Walk = Generator[Step, Any, T]
 
 
-def parse(fd: int, path: str, options: ChunkOptions) -> Walk[Cut]:
+def parse(fd: int, path: str, options: ChunkOptions, *, urgent: bool) -> Walk[Cut]:
     """Return the pieces of an open file."""
-    answer: Cut = yield Parse(fd, path, options)
+    answer: Cut = yield Parse(fd, path, options, urgent)
     return answer
 
 

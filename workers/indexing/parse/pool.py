@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import structlog
 
@@ -27,21 +27,32 @@ from workers.indexing.parse.limits import Limits
 from workers.indexing.values import Cut, Parsed
 
 T = TypeVar("T")
+_Seats: TypeAlias = "queue.LifoQueue[_Child | None]"
+"""Children that have nothing to do; None: one that is to be started."""
 
 log = structlog.get_logger()
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PREFIX = "upwell-parse-"
+SPARE_AFTER_S = 0.2
+"""How long an urgent file waits for a child: a small one takes milliseconds, and another child 0.3 s to start."""
 CHILD = (sys.executable, "-P", "-m", "workers.indexing.parse.child")
 
 
 class ParserPool:
-    """Parses on up to ``children`` processes at once; safe to call from any thread."""
+    """Parses on up to ``children`` processes at once; safe to call from any thread.
+
+    One more is started when all of them are busy for longer, as with the long documents of a backfill, and somebody
+    waits for what was just saved; it ends when all of them have nothing to do.
+    """
 
     def __init__(self, children: int, limits: Limits, *, command: Sequence[str] = CHILD) -> None:
         self._limits = limits
         self._command = tuple(command)
-        self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._children = children
+        self._free: _Seats = queue.LifoQueue()
+        self._spare: _Seats = queue.LifoQueue()
+        self._spare.put(None)
         self._closed = threading.Event()
         _sweep()
         for _ in range(children):
@@ -58,18 +69,18 @@ class ParserPool:
         """
         return self._asked(fd, path, b"", believe.parsed)
 
-    def cut(self, fd: int, path: str, options: ChunkOptions) -> Cut:
-        """Parse the file open at ``fd`` and cut it into pieces, with the words of each.
+    def cut(self, fd: int, path: str, options: ChunkOptions, *, urgent: bool = False) -> Cut:
+        """Parse the file open at ``fd`` and cut it into pieces, with the words of each; ``urgent`` ones wait for none.
 
         Raises:
             As `parse`.
         """
         sizes = f"{options.target_chars} {options.max_chars} {options.min_chars}"
         most = 2 * max(options.max_chars, HEADINGS_ONLY_CHARS)  # a table's header, and a row that is longer with it
-        return self._asked(fd, path, sizes.encode(), lambda answer: believe.cut(answer, most))
+        return self._asked(fd, path, sizes.encode(), lambda answer: believe.cut(answer, most), urgent=urgent)
 
-    def _asked(self, fd: int, path: str, sizes: bytes, believed: Callable[[Any], T]) -> T:
-        child = self._free.get()
+    def _asked(self, fd: int, path: str, sizes: bytes, believed: Callable[[Any], T], *, urgent: bool = False) -> T:
+        seats, child = self._seat(urgent=urgent)
         try:
             if child is None or not child.alive():
                 child = _Child(self._command, self._limits)
@@ -86,12 +97,33 @@ class ParserPool:
             if self._closed.is_set() and child is not None:
                 child.kill()
                 child = None
-            self._free.put(child)
+            seats.put(child)
+            if self._free.qsize() == self._children:
+                self._end_spare()
         return answer
+
+    def _seat(self, *, urgent: bool) -> tuple[_Seats, _Child | None]:
+        """Return a child (None: one that is to be started), and where it goes afterwards."""
+        if urgent:
+            try:
+                return self._free, self._free.get(timeout=SPARE_AFTER_S)
+            except queue.Empty:
+                return self._spare, self._spare.get()
+        return self._free, self._free.get()
+
+    def _end_spare(self) -> None:
+        try:
+            child = self._spare.get_nowait()
+        except queue.Empty:
+            return  # it is at work
+        if child is not None:
+            child.kill()
+        self._spare.put(None)
 
     def close(self) -> None:
         """End every child."""
         self._closed.set()
+        self._end_spare()
         for _ in range(self._free.qsize()):
             try:
                 child = self._free.get_nowait()
