@@ -5,6 +5,7 @@ UPWELL_FUZZ=N multiplies the number of examples: UPWELL_FUZZ=100 python -m pytes
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -18,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.errors import ParserCrashed, WorkerError
-from workers.indexing.parse import formats, pool
+from workers.indexing.parse import believe, formats, pool
 from workers.indexing.parse.archive import Archive
 from workers.indexing.parse.clean import clean_text, tidy
 from workers.indexing.parse.dates import iso
 from workers.indexing.parse.text import joined, unwrapped
-from workers.indexing.values import Parsed
+from workers.indexing.values import Cut, Parsed
 
 EFFORT = int(os.environ.get("UPWELL_FUZZ", "1"))
 fuzz = settings(max_examples=40 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
@@ -259,15 +260,36 @@ answers = (
         {"error": values | st.sampled_from(["NoText", "MemoryError", "SystemExit"]), "text": values}
     )
 )
+packed = st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()) | st.text(max_size=8)
+piece = st.tuples(st.none() | st.text(max_size=5), st.none() | st.integers(), st.text(max_size=8), packed, packed).map(
+    list
+)
+cut_answers = answers | st.fixed_dictionaries(
+    {"pieces": st.lists(piece | values, max_size=3) | values, "metadata": facts | values}
+)
 
 
 @fuzz
 @given(answer=answers)
 def test_whatever_a_child_answers_is_a_document_or_an_error_of_ours(answer):
     try:
-        assert isinstance(pool._believed(json.loads(json.dumps(answer))), Parsed)
+        assert isinstance(believe.parsed(json.loads(json.dumps(answer))), Parsed)
     except WorkerError:
         pass
+
+
+@fuzz
+@given(answer=cut_answers)
+def test_whatever_a_child_says_of_pieces_is_a_document_or_an_error_of_ours(answer):
+    try:
+        cut = believe.cut(json.loads(json.dumps(answer)), 6)
+    except WorkerError:
+        return
+    assert isinstance(cut, Cut)
+    for each in cut.pieces:
+        assert 0 < len(each.content) <= 6
+        ids, weights = each.words or ([], [])
+        assert len(ids) == len(weights) == len(set(ids))
 
 
 @fuzz

@@ -91,6 +91,7 @@ def client_of(server: Server, *, path: str = "", **settings: str):
     return connect(IndexSettings(qdrant_url=f"http://{HOST}:{server.port}{path}", **settings), timeout=2)
 
 
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 def test_requests_one_after_another_share_a_connection_and_carry_key_and_prefix():
     with serving() as server:
         client = client_of(server, path="/behind", qdrant_api_key="secret")
