@@ -117,6 +117,27 @@ def test_an_urgent_file_does_not_wait_for_a_long_one_and_the_child_more_ends_wit
     assert not alive(spare)
 
 
+def test_an_urgent_file_has_the_child_that_comes_free_before_those_that_waited_longer(pool_of):
+    seats, order = pool_of(GOOD)._free, []
+    with ThreadPoolExecutor(8) as threads:
+        child = seats.take()
+
+        def take(name: str, *, urgent: bool) -> None:
+            taken = seats.take(urgent=urgent, timeout=20)
+            order.append(name)
+            seats.put(taken)
+
+        waiting = [threads.submit(take, "backfill", urgent=False) for _ in range(6)]
+        waiting.append(threads.submit(take, "edit", urgent=True))
+        while not seats._urgent:
+            time.sleep(0.01)
+        seats.put(child)
+        for one in waiting:
+            one.result(30)
+
+    assert order == ["edit", *["backfill"] * 6]
+
+
 def test_a_child_that_hangs_is_ended_with_everything_it_started(pool_of, file, tmp_path):
     pids = tmp_path / "pids"
     body = (
@@ -259,7 +280,7 @@ def test_the_real_child_parses_confined_and_leaves_nothing(file):
     try:
         parsed = pool.parse(file("# Title\n\nSome text.\n"), "a.md")
         assert [e.kind for e in parsed.elements] == ["heading", "text"]
-        child = pool._free.queue[-1]
+        child = pool._free._children[-1]
         status = Path(f"/proc/{child._process.pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         pid, directory = child._process.pid, child._directory

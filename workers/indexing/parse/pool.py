@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
@@ -27,8 +27,6 @@ from workers.indexing.parse.limits import Limits
 from workers.indexing.values import Cut, Parsed
 
 T = TypeVar("T")
-_Seats: TypeAlias = "queue.LifoQueue[_Child | None]"
-"""Children that have nothing to do; None: one that is to be started."""
 
 log = structlog.get_logger()
 
@@ -50,13 +48,10 @@ class ParserPool:
         self._limits = limits
         self._command = tuple(command)
         self._children = children
-        self._free: _Seats = queue.LifoQueue()
-        self._spare: _Seats = queue.LifoQueue()
-        self._spare.put(None)
+        self._free = _Seats(children)
+        self._spare = _Seats(1)
         self._closed = threading.Event()
         _sweep()
-        for _ in range(children):
-            self._free.put(None)
         threading.Thread(target=self._warm, name="parser-warm", daemon=True).start()
 
     def parse(self, fd: int, path: str) -> Parsed:
@@ -98,7 +93,7 @@ class ParserPool:
                 child.kill()
                 child = None
             seats.put(child)
-            if self._free.qsize() == self._children:
+            if len(self._free) == self._children:
                 self._end_spare()
         return answer
 
@@ -106,14 +101,14 @@ class ParserPool:
         """Return a child (None: one that is to be started), and where it goes afterwards."""
         if urgent:
             try:
-                return self._free, self._free.get(timeout=SPARE_AFTER_S)
+                return self._free, self._free.take(urgent=True, timeout=SPARE_AFTER_S)
             except queue.Empty:
-                return self._spare, self._spare.get()
-        return self._free, self._free.get()
+                return self._spare, self._spare.take()
+        return self._free, self._free.take()
 
     def _end_spare(self) -> None:
         try:
-            child = self._spare.get_nowait()
+            child = self._spare.take(timeout=0)
         except queue.Empty:
             return  # it is at work
         if child is not None:
@@ -124,9 +119,9 @@ class ParserPool:
         """End every child."""
         self._closed.set()
         self._end_spare()
-        for _ in range(self._free.qsize()):
+        for _ in range(len(self._free)):
             try:
-                child = self._free.get_nowait()
+                child = self._free.take(timeout=0)
             except queue.Empty:
                 return
             if child is not None:
@@ -134,13 +129,46 @@ class ParserPool:
 
     def _warm(self) -> None:
         """Have one child ready before the first file comes."""
-        slot = self._free.get()
+        slot = self._free.take()
         if slot is None and not self._closed.is_set():
             try:
                 slot = _Child(self._command, self._limits)
             except OSError as exc:
                 log.warning("parser.not_started", error=type(exc).__name__)
         self._free.put(slot)
+
+
+class _Seats:
+    """Children that have nothing to do, the last one that had first; None: one that is to be started."""
+
+    def __init__(self, seats: int) -> None:
+        self._children: list[_Child | None] = [None] * seats
+        self._changed = threading.Condition()
+        self._urgent = 0
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def put(self, child: _Child | None) -> None:
+        with self._changed:
+            self._children.append(child)
+            self._changed.notify_all()
+
+    def take(self, *, urgent: bool = False, timeout: float | None = None) -> _Child | None:
+        """Take a child when there is one; who is not urgent leaves it to who is.
+
+        Raises:
+            queue.Empty: there was none within ``timeout`` seconds.
+        """
+        with self._changed:
+            self._urgent += urgent
+            try:
+                if not self._changed.wait_for(lambda: self._children and (urgent or not self._urgent), timeout):
+                    raise queue.Empty
+                return self._children.pop()
+            finally:
+                self._urgent -= urgent
+                self._changed.notify_all()
 
 
 class _Child:
