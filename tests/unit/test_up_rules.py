@@ -129,10 +129,15 @@ def test_free_ports_are_not_among_those_the_kernel_gives_to_clients() -> None:
     assert all(ports.LOWEST <= ports.any_free(set()) < first_ephemeral for _ in range(20))
 
 
-def test_ports_are_kept_from_start_to_start_and_a_taken_one_is_reported(tmp_path: Path) -> None:
+def test_ports_are_kept_from_start_to_start_and_a_taken_one_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = ports.any_free(set())  # whoever tests beside us may have started a stack on Qdrant's own
+    monkeypatch.setitem(stack.WANTED_PORTS, "qdrant", usual)
     data = DataDir(tmp_path / "data")
-    first, replaced = stack.choose_ports(UpSettings(), ports.any_free(set()), data)
+    first, replaced = stack.choose_ports(UpSettings(), ports.any_free({usual}), data)
     assert replaced == []
+    assert first["qdrant"] == usual
     again, _ = stack.choose_ports(UpSettings(), None, data)
     assert again == first
     with socket.socket() as taken:
