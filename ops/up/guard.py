@@ -32,9 +32,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-if (
-    __name__ == "__main__"
-):  # -I leaves us out of the path; last, so that nothing of ours is taken for a module of Python's
+if __name__ == "__main__":
+    # -I leaves us out of the path; last, so that nothing of ours is taken for a module of Python's.
     sys.path.append(str(Path(__file__).parents[2]))
 
 from ops.up.kernel import PR_SET_CHILD_SUBREAPER, begin_life, children_of, prctl, send_signal

@@ -58,6 +58,12 @@ class Born:
     output: int
 
 
+def tell(text: str) -> None:
+    """Write a line to the guard's log; a full disk must not end the guard, and with it every part."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
 class Nursery:
     """Which template there is, what it was asked for, and what came of it.  Nothing here waits."""
 
@@ -65,12 +71,12 @@ class Nursery:
         self,
         start: Callable[[dict[str, Any], int], int],
         clock: Callable[[], float] = time.monotonic,
-        say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """``start`` starts the process of a plan, with its end of the line, and returns its pid."""
         self._start = start
         self._clock = clock
-        self._say = say
+        self._say = say or tell
         self._plan: dict[str, Any] | None = None
         self._line: socket.socket | None = None
         self.pid: int | None = None

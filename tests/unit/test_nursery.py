@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from ops.up.nursery import GO, IMPORT_PATIENCE_S, MOST_FAILURES, PATIENCE_S, Bor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="where a fork cannot become the guard's there is none")
 
+ROOT = Path(__file__).parents[2]
 PLAN = {"argv": ["template"], "env": {}, "layers": [["low", ["json"]], ["high", ["csv"]]]}
 
 
@@ -108,12 +110,7 @@ def test_an_order_waits_for_its_layer_and_is_sent_before_the_next_one_is_importe
 
 
 def test_a_part_is_born_when_it_has_reported_and_goes_on_when_it_is_known(bench: Bench) -> None:
-    bench.begin()
-    bench.say(ready="low")
-    list(bench.nursery.look())
-    assert bench.hear() == {"on": True}
-    assert bench.nursery.take(order())
-    told = bench.hear()
+    told = ordered(bench)
     told.control.setblocking(False)
     assert list(bench.nursery.look()) == []
     assert bench.nursery.unborn_sessions() == {bench.nursery.pid}
@@ -262,6 +259,14 @@ def test_a_nursery_that_is_closed_holds_nothing_and_lets_nobody_go_on(bench: Ben
     told.die()
     bench.lines.pop().close()
     assert open_descriptors() == descriptors
+
+
+def test_what_cannot_be_logged_on_a_full_disk_ends_nobody() -> None:
+    code = "from ops.up.nursery import Nursery; Nursery(lambda plan, line: 0).lost(); print('on')"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, cwd=ROOT, check=False)
+
+    assert (done.returncode, done.stdout) == (0, b"on\n")
 
 
 def ordered(bench: Bench) -> Told:
