@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import ClassVar
 from uuid import uuid4
@@ -13,6 +14,7 @@ from sqlalchemy import update
 
 from tests.support.place import Place
 from workers.adapters import qdrant
+from workers.adapters.qdrant_search import QdrantSearch
 from workers.contract.schema import documents
 from workers.contract.settings import IndexSettings
 from workers.contract.states import State
@@ -200,6 +202,19 @@ def test_a_full_disk_and_a_server_in_trouble_are_outages_and_never_done(answerin
 
     with pytest.raises(IndexUnavailable, match=f"answers {status}"):
         write(index)
+
+
+@pytest.mark.parametrize("when", ["7", "Thu, 26 Nov 2026 12:00:00 GMT"])
+def test_a_server_that_says_when_to_come_again_is_an_outage_by_either_road(httpserver: HTTPServer, when):
+    httpserver.expect_request(re.compile("/.*")).respond_with_json(
+        {"status": {"error": "no"}}, status=429, headers={"Retry-After": when}
+    )
+    settings = IndexSettings(qdrant_url=httpserver.url_for("").rstrip("/"))
+    index = qdrant.QdrantIndex(qdrant.connect(settings), "c", settings.qdrant_url)
+
+    for ask in (lambda: index.stored("d"), index.count, QdrantSearch(settings, timeout=2).check):
+        with pytest.raises(IndexUnavailable, match="answers 429"):
+            ask()
 
 
 def test_a_collection_that_is_gone_is_told_from_a_point_that_is_gone(answering, qdrant_url):

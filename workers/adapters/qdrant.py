@@ -20,7 +20,7 @@ import numpy as np
 from workers.adapters import names
 from workers.adapters.bm25 import SparseVector
 from workers.adapters.qdrant_fields import FieldIndexes, told_of
-from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
+from workers.adapters.qdrant_models import QdrantClient, QdrantException, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_models import models as m
 from workers.adapters.qdrant_wire import ask, unanswered
 from workers.adapters.trust import trusted
@@ -100,6 +100,8 @@ def translated(url: str) -> Iterator[None]:
                 f"{hint} does not have the collection any more. It is made again and filled by itself."
             ) from exc
         raise IndexMisconfigured(f"{hint} refuses the request with {status}.") from exc
+    except QdrantException as exc:  # what the client makes of a 429 with Retry-After
+        raise IndexUnavailable(f"{hint} answers 429.") from exc
     except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
         raise IndexUnavailable(unanswered(exc, hint, "UPWELL_QDRANT_TIMEOUT")) from exc
 

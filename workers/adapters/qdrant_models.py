@@ -25,6 +25,7 @@ def _left_unfinished() -> Iterator[None]:
 
 with _left_unfinished():
     from qdrant_client import QdrantClient, models
+    from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-__all__ = ["QdrantClient", "ResponseHandlingException", "UnexpectedResponse", "models"]
+__all__ = ["QdrantClient", "QdrantException", "ResponseHandlingException", "UnexpectedResponse", "models"]

@@ -16,7 +16,7 @@ from workers.adapters.language import NAMES
 from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_filters import payload_key, qdrant_filter
 from workers.adapters.qdrant_fusion import SPARSE, fused, lists_of, single, total, using
-from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
+from workers.adapters.qdrant_models import QdrantException, ResponseHandlingException, UnexpectedResponse
 from workers.adapters.qdrant_wire import ask, unanswered
 from workers.contract.identity import TENANT
 from workers.contract.settings import IndexSettings
@@ -274,12 +274,14 @@ class QdrantSearch:
                 ) from None
             if status in (408, 429) or status >= 500:
                 raise IndexUnavailable(f"{told} answers {status}.") from None
-            if status in (400, 403, 422) and filtered:
+            if status in (400, 422) and filtered:
                 raise IndexMisconfigured(
                     f"{told} refuses the filter ({status}). In strict mode a field needs an index: name it in"
                     " UPWELL_METADATA_INDEXES."
                 ) from None
             raise IndexMisconfigured(f"{told} refuses the search with {status}.") from None
+        except QdrantException:  # what the client makes of a 429 with Retry-After
+            raise IndexUnavailable(f"{told} answers 429.") from None
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
             raise IndexUnavailable(unanswered(exc, told, f"{self._timeout:g} s (UPWELL_QUERY_TIMEOUT)")) from None
 
