@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from workers.contract.broker import Hints, make_celery
+from workers.contract.broker import SPREAD, Hints, make_celery
 from workers.contract.messages import Queue
 from workers.indexing.bulk import BulkLane
 from workers.indexing.stall import Stall
@@ -28,6 +29,7 @@ class SlowWorker:
         self.done, self.busy, self.most_busy = [], 0, 0
         self.go_on = threading.Event()
         self.live: list[str] = []
+        self.companies: list[list[str]] = []
         self._lock = threading.Lock()
 
     def look_live(self) -> None:
@@ -43,6 +45,11 @@ class SlowWorker:
         with self._lock:
             self.busy -= key != LIVE
             self.done.append(key)
+
+    def look_all(self, keys: list[str]) -> None:
+        self.companies.append(keys)
+        for key in keys:
+            self.look(key)
 
 
 @pytest.fixture
@@ -89,6 +96,28 @@ def test_an_edit_that_waits_is_looked_at_before_a_message_of_a_backfill_that_cam
         wait_for(lambda: len(worker.done) == 1 + len(BULK))
 
     assert worker.done[0] == LIVE
+
+
+def test_documents_that_find_no_place_go_back_together_and_walk_together_later(app):
+    class CountedHints(Hints):
+        sent_back = 0
+
+        def look_together(self, document_ids: Sequence[str]) -> bool:
+            self.sent_back += 1
+            return super().look_together(document_ids)
+
+    hints = CountedHints(app)
+    worker = SlowWorker(hints)
+    register(app, worker, Stall(lambda: 0), BulkLane(THREADS))
+    many = sorted(str(uuid4()) for _ in range(4 * SPREAD))
+    hints.look(many, bulk=True)
+
+    with start_worker(app, pool="threads", concurrency=THREADS, perform_ping_check=False, queues=[Queue.BULK.value]):
+        wait_for(lambda: hints.sent_back > 1)
+        worker.go_on.set()
+        wait_for(lambda: len(worker.done) == len(many))
+
+    assert sorted(worker.companies) == [many[start : start + 4] for start in range(0, len(many), 4)]
 
 
 def test_one_thread_does_everything():

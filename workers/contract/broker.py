@@ -170,6 +170,10 @@ class Hints:
         groups = (tuple(keys[start : start + size]) for start in range(0, len(keys), size))
         return self._send([LookAtDocuments(document_ids=group) for group in groups])
 
+    def look_together(self, document_ids: Sequence[str]) -> bool:
+        """Ask an index worker to look at documents of a backfill side by side, in one message; False as above."""
+        return self._send([LookAtDocuments(document_ids=tuple(UUID(key) for key in document_ids))])
+
     def embed(self) -> bool:
         """Ask an index worker to fetch missing dense vectors; False when the broker did not take it."""
         return self._send([EmbeddingsPending()])

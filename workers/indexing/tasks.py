@@ -44,7 +44,8 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
         worker.look_live()
         with bulk.place() as free:
             if not free:
-                worker.hints.look(keys, bulk=True)  # to the end of the queue; a lost hint is the sweep's
+                # To the end of the queue, as it came: they walk together wherever they find a place.
+                worker.hints.look_together(keys)  # a lost hint is the sweep's
             elif len(keys) == 1:
                 worker.look(keys[0])
             else:
