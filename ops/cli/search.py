@@ -111,6 +111,8 @@ def reasons(why: dict[str, Any]) -> list[str]:
         lines.append(f"{NAMES.get(name, name)}: number {place['rank']}, score {place['score']:.3f}")
     if why.get("fusion"):
         lines.append(f"together ({why['fusion']}): {why['score']:.3f}")
+    if why.get("embedded") is False:
+        lines.append("its meaning is not computed yet")
     if why.get("missing"):
         lines.append(f"words that neither it nor its name has: {', '.join(why['missing'])}")
     if why.get("filters"):

@@ -261,6 +261,25 @@ def test_the_fused_score_is_what_both_lists_make_together(client, collection, se
     assert "dense" not in next(one for one in found if one.content == "boiler").lists
 
 
+def test_what_waits_for_its_vector_is_not_behind_what_is_only_somehow_near(client, collection, search):
+    """A file that was just saved: all of its words are asked for, and the others' vectors are there already."""
+    texts = ["boiler code"] + ["hedge code"] * 9
+    put(client, collection, [{"content": text, "embedded": number > 0} for number, text in enumerate(texts)], texts)
+    client.delete_vectors(collection, [""], [point_id(0)])
+    meaning = np.array([1.0, 0.0], dtype=np.float32)
+    words = bm25.search_vector("boiler code")
+
+    def best():
+        return search.find(words, meaning, limit=9, explain=True, unrelated=0.995)[0]
+
+    waiting = best()
+    client.set_payload(collection, {"embedded": True}, points=[point_id(0)], wait=True)
+
+    assert waiting.id == point_id(0) != best().id
+    x = waiting.lists["bm25"].score ** 1.5
+    assert waiting.score == pytest.approx(1.75 * x / (x + 10**1.5), abs=1e-5)
+
+
 def test_a_file_whose_name_is_asked_for_is_before_those_whose_texts_have_the_words(client, collection, search):
     """Nothing in its text says so; the others have every word of the query, and are near by meaning."""
     texts = ["acme invoice 2023"] * 12 + ["hedge"]

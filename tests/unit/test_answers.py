@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.support.answering import Index, ask
+from tests.support.answering import Index, Near, ask
 from tests.support.chat import ChatServer, good, obeys, passages, says
 from workers.adapters.tokens import estimate_tokens
 from workers.query.answer import REFUSAL, Cancelled
@@ -233,11 +235,41 @@ def test_the_prompt_keeps_within_its_budget_and_leaves_the_worst_passages_out():
 
 
 class Ledger:
-    def __init__(self, **standing: Standing) -> None:
-        self._standing = standing
+    def __init__(self, *, waiting: int = 0, **standing: Standing) -> None:
+        self._standing, self._waiting = standing, waiting
+
+    def waiting(self):
+        return self._waiting
 
     def standing(self, doc_ids):
         return {key: value for key, value in self._standing.items() if key in doc_ids}
+
+
+def test_a_refusal_says_that_documents_are_not_indexed_yet_and_an_answer_does_not():
+    index = Index("The boiler code is 4711.")
+    asked = {query: ask(index, query=query, catalogue=Ledger(waiting=2)) for query in ("boiler code?", "Who is Ada?")}
+
+    assert "note" not in asked["boiler code?"]
+    assert asked["Who is Ada?"]["refused"]
+    assert asked["Who is Ada?"]["note"].startswith("2 documents are not wholly indexed yet")
+    assert "note" not in ask(index, query="Who is Ada?", catalogue=Ledger())
+
+
+class HalfEmbedded(Index):
+    """The one chunk that answers has no vector yet; the others are somehow near."""
+
+    def find(self, words, meaning, *, limit, **how):
+        found = super().find(words, meaning, limit=limit, **how)
+        vector = np.array([0.8, 0.6], dtype=np.float32)
+        return [one if "boiler" in one.content else replace(one, vector=vector) for one in found]
+
+
+def test_a_chunk_without_its_vector_answers_by_its_words_whatever_others_are_near():
+    texts = ["The boiler code is 4711.", "A hedge is cut in June.", "Rain fell on Monday."]
+
+    answer = ask(HalfEmbedded(*texts), embedder=Near())
+
+    assert (answer["answer"], answer["refused"]) == ("The boiler code is 4711. [1]", False)
 
 
 def test_a_passage_that_was_deleted_meanwhile_is_not_cited():

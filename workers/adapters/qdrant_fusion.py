@@ -11,12 +11,17 @@ from workers.adapters.names import apart
 from workers.query.values import Vector
 
 SPARSE = "bm25"
+_WAITS = {"key": "embedded", "match": {"value": False}}  # in a formula: 1 where it holds, else 0
 
 DENSE_WEIGHT = 1.7
 BM25_WORD, BM25_LEAST, BM25_POWER = 3.0, 10.0, 1.5
 """The BM25 score that is worth half of the most that words can give: so much for each word that is asked for, and how
 steep it is there.  A few words in common with a long question, or with one in another language, are chance or a name,
 and must not outweigh what is near by meaning."""
+
+WAITING = 0.75
+"""What meaning gives to the chunk that is first by words, as a share of what words give it, on average (ADR 0054): so much
+is given to a chunk whose vector is on its way.  Otherwise what was just saved stands behind all that is somehow near."""
 
 NAME_WEIGHT, NAME_SHARE, NAME_POWER = 2.0, 0.5, 4.0
 """The most that a document's name can give, the share of the query that it must have for half of that, and how steep it
@@ -70,7 +75,8 @@ def total(lists: Lists, unrelated: float, points: int) -> dict[str, Any]:
 
     dense: how far the cosine is above what counts as nothing for this query (``unrelated``), in units of the room
     there; a point that is not in that list has that.  Others: x^p / (x^p + h^p), where h grows with the query.  For
-    names h is a share of what a name has that alone among ``points`` has every word of the query.
+    names h is a share of what a name has that alone among ``points`` has every word of the query.  Where the vector is
+    still to come, what words give stands for some of what meaning will.
     """
     weight = DENSE_WEIGHT / max(0.05, 1.0 - unrelated)
     terms: list[Any] = [{"mult": [weight, {"sum": ["$score[0]", -unrelated]}]}]
@@ -82,7 +88,8 @@ def total(lists: Lists, unrelated: float, points: int) -> dict[str, Any]:
         variable = f"$score[{number}]"
         defaults[variable] = 0.0
         if name == "bm25":
-            terms.append(_saturated(variable, max(BM25_LEAST, BM25_WORD * asked), BM25_POWER))
+            words = _saturated(variable, max(BM25_LEAST, BM25_WORD * asked), BM25_POWER)
+            terms += [words, {"mult": [WAITING, _WAITS, words]}]
         else:
             half = NAME_SHARE * rarest(points) * asked
             terms.append({"mult": [NAME_WEIGHT, _saturated(variable, half, NAME_POWER)]})

@@ -199,6 +199,9 @@ class Answering:
                 quotes.setdefault(number, []).append(span)
         text = joined(said)
         refused = draft.refused or not quotes
+        if refused and self.catalogue and (waiting := self.catalogue.waiting()):
+            left = _counted(waiting, "document", now=True)
+            notes.append(f"{left} not wholly indexed yet, and may answer it: ask again when upwell status says ready.")
         body: dict[str, Any] = {
             "answer": REFUSAL if refused else text,
             "citations": []
@@ -314,5 +317,6 @@ def _citation(number: int, hit: Hit, spans: Sequence[Span], standing: Standing |
     }
 
 
-def _counted(count: int, what: str) -> str:
-    return f"1 {what} was" if count == 1 else f"{count} {what}s were"
+def _counted(count: int, what: str, *, now: bool = False) -> str:
+    be = ("is", "are") if now else ("was", "were")
+    return f"1 {what} {be[0]}" if count == 1 else f"{count} {what}s {be[1]}"

@@ -46,7 +46,8 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
         Passage(each.doc_id, stored(each), _near(each, result.meaning, unrelated)) for each in _one_each(result)
     ]
     in_words, in_meaning = ahead(passages, weights)
-    if not near:
+    waits = bool(passages) and passages[0].near is None  # how near others are says nothing of the best one
+    if not near or waits:
         return Signs(cover, sentence, phrases, ahead_in_words=in_words)
     if in_meaning is None:
         return Signs(cover, sentence, phrases, max(near))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.contract import schema
@@ -15,6 +15,8 @@ from workers.contract.schema import documents
 from workers.contract.states import State
 
 log = structlog.get_logger()
+
+WAITING = (State.QUEUED, State.PARSING, State.EMBEDDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Catalogue(Protocol):
 
     def standing(self, doc_ids: Collection[str]) -> Mapping[str, Standing]:
         """Return what is known of each document; without those that nobody knows.  Never raises."""
+
+    def waiting(self) -> int:
+        """Return how many documents have a content that is not, or not wholly, indexed yet.  Never raises."""
 
 
 class LedgerCatalogue:
@@ -65,6 +70,15 @@ class LedgerCatalogue:
             )
             for row in rows
         }
+
+    def waiting(self) -> int:
+        query = select(func.count()).select_from(documents).where(documents.c.state.in_(WAITING))
+        try:
+            with self._opened().connect() as connection:
+                return int(connection.execute(query).scalar_one())
+        except (SQLAlchemyError, OSError, schema.LedgerUnusable) as exc:
+            log.warning("answer.no_ledger", error=type(exc).__name__)
+            return 0
 
     def _opened(self) -> Engine:
         if self._engine is None:
