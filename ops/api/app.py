@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -16,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from ops import metrics
 from ops.api.bodies import BoundedBody
@@ -36,6 +38,7 @@ from ops.api.status import Status
 from ops.api.verify import router as verify_router
 from producers.uploads import UploadStore
 from workers.contract.broker import Hints, make_celery
+from workers.contract.faults import told
 from workers.contract.loopback import is_loopback
 
 log = structlog.get_logger()
@@ -128,35 +131,61 @@ def _add_status(app: FastAPI) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
-    async def ours(_request: Request, exc: ApiError) -> JSONResponse:
-        return refusal(exc.status, exc.code, exc.message, exc.following)
+    async def ours(request: Request, exc: ApiError) -> JSONResponse:
+        return _told(request, exc.status, exc.code, exc.message, exc.following)
 
     @app.exception_handler(QueryAway)
-    async def away(_request: Request, exc: QueryAway) -> JSONResponse:
-        return refusal(503, exc.code, str(exc), "Try again in a moment; upwell status shows the processes.")
+    async def away(request: Request, exc: QueryAway) -> JSONResponse:
+        following = "Try again in a moment; upwell status shows the processes."
+        return _told(request, 503, exc.code, str(exc), following)
 
     @app.exception_handler(SQLAlchemyError)
-    async def ledger(_request: Request, exc: SQLAlchemyError) -> JSONResponse:
+    async def ledger(request: Request, exc: SQLAlchemyError) -> JSONResponse:
         log.error("api.ledger", error=type(exc).__name__)
-        return refusal(503, "ledger_away", "The ledger does not answer (UPWELL_LEDGER_URL).", "Try again in a moment.")
+        message = "The ledger does not answer (UPWELL_LEDGER_URL)."
+        return _told(request, 503, "ledger_away", message, "Try again in a moment.")
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, exc: RequestValidationError) -> JSONResponse:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: {fault['msg']}"
-            for fault in exc.errors()[:5]
-        )
-        return refusal(422, "invalid_request", faults, "See /openapi.json for what this takes.")
+    async def invalid(request: Request, exc: RequestValidationError) -> JSONResponse:
+        faults = [(_where(fault), told(fault)) for fault in exc.errors()[:5]]
+        following = "See /openapi.json for what this takes."
+        if any(what == "must be an object" and where == "body" for where, what in faults):
+            following = "Send a JSON object, with Content-Type: application/json."
+        said = "; ".join(f"{where}: {what}" for where, what in faults)
+        return _told(request, 422, "invalid_request", f"{said}.", following)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, exc: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status_code, "error")
-        return refusal(exc.status_code, code, str(exc.detail) + ".", "See /openapi.json for what there is.")
+    async def http(request: Request, exc: HTTPException) -> JSONResponse:
+        allowed = _methods(app, request) if exc.status_code in (404, 405) else []
+        if allowed:
+            taken = " or ".join(allowed)
+            return _told(request, 405, "method_not_allowed", f"{request.method} is not for this path.", f"Use {taken}.")
+        if exc.status_code in (404, 405):  # the console's files, which are behind every path, take GET alone
+            return _told(request, 404, "not_found", "Not Found.", "See /openapi.json for what there is.")
+        code = {413: "too_large"}.get(exc.status_code, "error")
+        return _told(request, exc.status_code, code, str(exc.detail) + ".", "See /openapi.json for what there is.")
 
     @app.exception_handler(Exception)
     async def bug(request: Request, exc: Exception) -> JSONResponse:
         mark = uuid4().hex[:12]
         log.exception("api.bug", request=mark, path=request.url.path, error=type(exc).__name__)
-        return refusal(
-            500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details."
+        return _told(
+            request, 500, "internal", f"Upwell made a mistake (request {mark}).", "The log of the api has the details."
         )
+
+
+def _told(request: Request, status: int, code: str, message: str, following: str) -> JSONResponse:
+    return refusal(status, code, message, following, path=request.url.path)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods that the path of a request takes; none where there is no such path."""
+    routes = [route for route in app.routes if not isinstance(route, Mount)]  # the console's files are behind all paths
+    asked = ({**request.scope, "method": method} for method in ("GET", "POST", "PUT", "PATCH", "DELETE"))
+    return [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
+def _where(fault: Mapping[str, Any]) -> str:
+    """Return the field that a fault is about; where a body is no JSON, pydantic has only the place of a letter."""
+    within = [] if fault["type"] == "json_invalid" else fault["loc"][1:]
+    return ".".join(str(part) for part in within) or "body"

@@ -51,12 +51,14 @@ async def stream(request: Request, wanted: dict[str, Any], *, face: str = "answe
 
 def refusal(error: Mapping[str, Any]) -> ApiError:
     """Return the query worker's own error as a status: it says whether the request or a server was at fault."""
-    away = str(error.get("class", "")).endswith("Unavailable")
+    kind = str(error.get("class", ""))
+    away = kind.endswith("Unavailable")
+    usual = "See /openapi.json and ops/docs/search.md for what this takes." if kind == "BadRequest" else ""
     return ApiError(
         503 if away else 422,
         "unavailable" if away else "invalid_request",
-        str(error.get("message", "The query worker refused it.")),
-        str(error.get("next", "")),
+        str(error.get("message", "The query worker refused it.")).rstrip(".") + ".",
+        str(error.get("next") or usual),
     )
 
 

@@ -9,12 +9,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from ops.api import asking
+from ops.api.errors import ApiError
 from ops.api.filters import from_dify
+from ops.api.scores import shares
 
 router = APIRouter(tags=["dify"])
-
-MOST_FUSED = 2.7
-"""A fused score: at most 1.7 for meaning and 1 for words (ADR 0025)."""
 
 
 class RetrievalSetting(BaseModel):
@@ -38,32 +37,16 @@ async def retrieve(request: Request, body: Annotated[RetrievalBody, Body()]) -> 
     """Return records with scores between 0 and 1."""
     collection = request.app.state.settings.collection
     if body.knowledge_id != collection:
-        told = f"The knowledge does not exist; the only knowledge_id here is {collection!r}."
-        return JSONResponse({"error_code": 2001, "error_msg": told}, status_code=404)
+        raise ApiError(
+            404, "no_knowledge", "The knowledge does not exist.", f"The only knowledge_id is {collection!r}."
+        )
     wanted: dict[str, Any] = {"query": body.query, "limit": body.retrieval_setting.top_k}
     if body.metadata_condition and (filters := from_dify(body.metadata_condition)):
         wanted["filters"] = filters
     result = await asking.search(request, wanted, face="dify")
-    records = [_record(hit, score) for hit, score in zip(result["hits"], _scores(result), strict=True)]
+    records = [_record(hit, score) for hit, score in zip(result["hits"], shares(result), strict=True)]
     least = body.retrieval_setting.score_threshold
     return JSONResponse({"records": [record for record in records if record["score"] >= least]})
-
-
-def _scores(result: dict[str, Any]) -> list[float]:
-    """Return scores between 0 and 1.
-
-    A fused score is told as a share of the highest there can be; a cosine is one already; a BM25 score has no upper end
-    and is told as a share of the best.
-    """
-    raw = [max(0.0, float(hit["score"])) for hit in result["hits"]]
-    match result["mode"]:
-        case "hybrid":
-            return [min(1.0, score / MOST_FUSED) for score in raw]
-        case "semantic":
-            return [min(1.0, score) for score in raw]
-        case _:
-            best = max(raw, default=0.0)
-            return [score / best if best else 0.0 for score in raw]
 
 
 def _record(hit: dict[str, Any], score: float) -> dict[str, Any]:

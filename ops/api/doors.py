@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ops.api.errors import refusal
+from ops.api.errors import DIFY, refusal
 from workers.contract.loopback import comes_from_loopback, names_loopback
 
 OPEN = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
@@ -75,14 +75,22 @@ class KeyOnly:
         if scope["type"] != "http" or scope["path"] in self._open or self._fits(scope):
             await self._app(scope, receive, send)
             return
-        refused = refusal(401, "unauthorized", "This needs a key.", "Send Authorization: Bearer with UPWELL_API_KEY.")
-        await refused(scope, receive, send)
+        # The same for every path, so that none is told from one that does not exist; but Dify knows two numbers.
+        dify = scope["path"] == DIFY
+        code = "malformed_key" if dify and not all(_bearer(scope)) else "unauthorized"
+        message, following = "This needs a key.", "Send Authorization: Bearer with UPWELL_API_KEY."
+        await refusal(401, code, message, following, path=DIFY if dify else "")(scope, receive, send)
 
     def _fits(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, key = given.partition(b" ")
-        same = hmac.compare_digest(_digest(key.strip()), self._wanted)
-        return same and scheme.lower() == b"bearer"
+        bearer, key = _bearer(scope)
+        return hmac.compare_digest(_digest(key), self._wanted) and bearer
+
+
+def _bearer(scope: Scope) -> tuple[bool, bytes]:
+    """Return whether the Authorization header is one of a bearer, and the key in it."""
+    given: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = given.partition(b" ")
+    return scheme.lower() == b"bearer", key.strip()
 
 
 def _digest(key: bytes) -> bytes:

@@ -17,6 +17,7 @@ from ops.api.completion import Completion
 from ops.api.errors import ApiError
 from ops.api.filters import from_openai
 from ops.api.queries import QueryAway
+from ops.api.scores import shares
 
 router = APIRouter(tags=["openai"])
 
@@ -77,12 +78,19 @@ class EmbeddingsBody(_Open):
     model: str | None = None
 
 
+class RankingOptions(_Open):
+    """How good a result must be."""
+
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class StoreSearch(_Open):
     """A search of a vector store."""
 
     query: str | list[str]
     filters: dict[str, Any] | None = None
     max_num_results: Annotated[int, Field(ge=1, le=MOST_RESULTS)] = 10
+    ranking_options: RankingOptions | None = None
 
 
 @router.get("/models", summary="Models")
@@ -146,17 +154,19 @@ def store(request: Request, store_id: str) -> JSONResponse:
 
 @router.post("/vector_stores/{store_id}/search", summary="Search a vector store")
 async def search_store(request: Request, store_id: str, body: Annotated[StoreSearch, Body()]) -> JSONResponse:
-    """Return chunks, best first, in OpenAI's shape."""
+    """Return chunks, best first, in OpenAI's shape, with scores between 0 and 1."""
     _check_store(request, store_id)
     asked = [body.query] if isinstance(body.query, str) else body.query
     wanted: dict[str, Any] = {"query": " ".join(asked), "limit": body.max_num_results}
     if body.filters:
         wanted["filters"] = from_openai(body.filters)
     result = await asking.search(request, wanted, face="vector_store")
+    least = body.ranking_options.score_threshold if body.ranking_options else 0.0
+    scored = zip(result["hits"], shares(result), strict=True)
     page = {
         "object": "vector_store.search_results.page",
         "search_query": asked,
-        "data": [_result(hit) for hit in result["hits"]],
+        "data": [_result(hit, score) for hit, score in scored if score >= least],
         "has_more": False,
         "next_page": None,
     }
@@ -196,13 +206,13 @@ def _short(turn: dict[str, str]) -> dict[str, str]:
     return turn | {"content": turn["content"][:32_000]}
 
 
-def _result(hit: Mapping[str, Any]) -> dict[str, Any]:
+def _result(hit: Mapping[str, Any], score: float) -> dict[str, Any]:
     facts = hit["metadata"]
     plain = {key: value for key, value in facts.items() if isinstance(value, str | int | float | bool)}
     return {
         "file_id": hit["doc_id"],
         "filename": facts.get("path") or "",
-        "score": hit["score"],
+        "score": round(score, 4),
         "attributes": plain | {"chunk_id": hit["id"]},
         "content": [{"type": "text", "text": hit["content"]}],
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ops.api import asking
 from ops.api.errors import ApiError
@@ -31,11 +31,13 @@ class RecencyBody(BaseModel):
     weight: Annotated[float, Field(gt=0, le=1, description="Share of the score that age can take away.")] = 0.5
 
 
-class SearchBody(BaseModel):
-    """What a search takes."""
+Query = Annotated[str, Field(min_length=1, max_length=4000, examples=["boiler code"])]
+
+
+class Options(BaseModel):
+    """How to search."""
 
     model_config = ConfigDict(extra="forbid")
-    query: Annotated[str, Field(min_length=1, max_length=4000, examples=["boiler code"])]
     limit: Annotated[int, Field(ge=1, le=100)] = 10
     mode: Literal["hybrid", "lexical", "semantic"] = "hybrid"
     filters: Annotated[
@@ -69,6 +71,12 @@ class SearchBody(BaseModel):
     rerank: Annotated[bool, Field(description="Let the reranker order the best, where there is one.")] = True
 
 
+class SearchBody(Options):
+    """What a search takes."""
+
+    query: Query
+
+
 class BatchBody(BaseModel):
     """Several searches at once."""
 
@@ -92,10 +100,17 @@ class Message(BaseModel):
     content: Annotated[str, Field(max_length=32_000)]
 
 
-class AnswerBody(SearchBody):
-    """What a question takes."""
+class AnswerBody(Options):
+    """What a question takes: the question, a conversation that ends with it, or both."""
 
+    query: Query | None = None
     messages: Annotated[list[Message], Field(max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def something_is_asked(self) -> Self:
+        if self.query is None and not any(each.role == "user" and each.content for each in self.messages or ()):
+            raise ValueError("query: is missing, and messages has nothing that the user asks")
+        return self
 
 
 @router.post("/search", summary="Search", response_class=JSONResponse)

@@ -20,8 +20,8 @@ steep it is there.  A few words in common with a long question, or with one in a
 and must not outweigh what is near by meaning."""
 
 WAITING = 0.75
-"""What meaning gives to the chunk that is first by words, as a share of what words give it, on average (ADR 0054): so much
-is given to a chunk whose vector is on its way.  Otherwise what was just saved stands behind all that is somehow near."""
+"""What meaning gives to the chunk that is first by words, on average, as a share of what words give it (ADR 0054): so
+much has a chunk whose vector is on its way.  Otherwise what was just saved stands behind all that is somehow near."""
 
 NAME_WEIGHT, NAME_SHARE, NAME_POWER = 2.0, 0.5, 4.0
 """The most that a document's name can give, the share of the query that it must have for half of that, and how steep it

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from workers.contract.faults import told
 from workers.query.filters import LONGEST_FIELD, BadFilter, Condition, read_filter
 from workers.query.values import Mode
 
@@ -174,5 +175,4 @@ def read(model: type[_Asked], raw: object) -> _Asked:
 
 def _told(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"][:3])
-    what = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
+    return f"{where}: {told(error)}" if where else told(error)
