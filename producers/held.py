@@ -25,8 +25,7 @@ def alarm(count: int, source: str) -> str:
 
 def held(engine: Engine) -> Sequence[Any]:
     """Return the rows of documents whose deletion waits."""
-    with schema.reading(engine).connect() as connection:
-        return connection.execute(select(documents).where(documents.c.state == State.HELD)).all()
+    return intake.held_documents(engine)
 
 
 def count(engine: Engine, source: str) -> int:

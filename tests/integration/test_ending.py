@@ -26,6 +26,7 @@ sys.path.insert(0, {root!r})
 import redis
 from workers.contract.broker import make_celery
 from workers.contract.ending import work as be_a_worker
+from workers.contract.messages import Queue
 app = make_celery({url!r}, {prefix!r}, "worker")
 app.conf.worker_soft_shutdown_timeout = {patience}
 broker = redis.Redis.from_url({url!r})
@@ -40,8 +41,7 @@ def work(number):
 def give_back():
     broker.set({prefix!r} + "given back", 1)
 
-argv = ["worker", "--pool=threads", "-c2", "-Qbulk", "--without-gossip", "--without-mingle", "-lERROR"]
-be_a_worker(app, argv, give_back=give_back)
+be_a_worker(app, [Queue.BULK], threads=2, pool="threads", log_level="error", give_back=give_back)
 """
 
 

@@ -8,10 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
-log = structlog.get_logger()
-
 LEAST_FREE = 64 << 20
 """Bytes below which nothing is indexed: the embedded Qdrant writes nothing any more, and no index worker starts."""
 LITTLE = 200 << 20
@@ -60,6 +56,9 @@ def room(path: Path) -> Room:
 
 def wait_for_room(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait, saying so once, until the disk of ``path`` has room.  A path that is not there yet is no reason to wait."""
+    import structlog  # here: who only looks at the room logs nothing, and one of them is `upwell up`
+
+    log = structlog.get_logger()
     said = False
     while (left := _known(path)) is not None and left.full:
         if not said:

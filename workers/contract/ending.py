@@ -19,6 +19,8 @@ from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
 from celery.worker import state
 
+from workers.contract.messages import Queue
+
 LOOK_S = 0.05
 
 
@@ -50,15 +52,38 @@ def _busy() -> bool:
     return bool(state.reserved_requests) or bool(state.active_requests)
 
 
-def work(app: Celery, argv: Sequence[str], *, give_back: Callable[[], None] = lambda: None) -> NoReturn:
-    """Be a Celery worker until told to end; then ``give_back`` what is not done, and end this process.
+def work(
+    app: Celery,
+    queues: Sequence[Queue],
+    *,
+    threads: int,
+    log_level: str,
+    name: str | None = None,
+    pool: str | None = None,
+    give_back: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """Be a Celery worker on ``queues`` until told to end; then ``give_back`` what is not done, and end this process.
 
-    Without the interpreter's farewell: it waits for every thread that is still at a task which others have by now, and
-    takes two seconds to take its modules apart.
+    ``pool`` is Celery's word for what runs the tasks (unset: the setting `worker_pool`), ``name`` the worker's own.
+    Celery's command line is not asked: it would read what we know, and imports an interactive shell for it (0.15 s).
+
+    The end comes without the interpreter's farewell: it waits for every thread that is still at a task which others
+    have by now, and takes two seconds to take its modules apart.
     """
     code: object = 0
     try:
-        app.worker_main(list(argv))
+        # Its `exitcode` is a failure's where messages were given back, which is how a worker ends that is told to.
+        app.Worker(
+            hostname=name,
+            queues=[queue.value for queue in queues],
+            concurrency=threads,
+            pool_cls=pool,
+            loglevel=log_level,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            no_color=False,
+        ).start()
     except SystemExit as exc:
         code = exc.code
     finally:

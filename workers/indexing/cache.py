@@ -43,8 +43,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
@@ -294,7 +292,12 @@ def _keeping(dialect: str) -> Any:
 
 
 def _insert(dialect: str, table: Table) -> Any:
-    return (sqlite_dialect.insert if dialect == "sqlite" else postgresql.insert)(table)
+    # The other dialect stays unread: PostgreSQL's takes every start 40 ms.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert(table)
 
 
 def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> None:

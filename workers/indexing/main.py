@@ -77,21 +77,9 @@ def _serve(settings: IndexWorkerSettings) -> None:
     worker.ledger.remember_fact(COLLECTION_FACT, worker.pipeline.collection, replace=True)
     worker.leases.start()
     worker.embedding.start()
-    queues = ",".join((Queue.LIVE, Queue.BULK, Queue.EMBED))
     name = f"index@{socket.gethostname()}-{os.getpid()}"
     log.info("worker.ready", collection=worker.pipeline.collection, model=worker.pipeline.space.model)
     threading.Thread(target=_end_when_stuck, args=(stall,), name="stall", daemon=True).start()
-    argv = [
-        "worker",
-        "--pool=threads",
-        f"--concurrency={settings.index_concurrency}",
-        f"--queues={queues}",
-        f"--hostname={name}",
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-        f"--loglevel={settings.log_level}",
-    ]
 
     def give_back() -> None:
         worker.leases.stop()
@@ -101,7 +89,15 @@ def _serve(settings: IndexWorkerSettings) -> None:
         intake.leave(engine, "index-worker")
         engine.dispose()
 
-    work(app, argv, give_back=give_back)
+    work(
+        app,
+        [Queue.LIVE, Queue.BULK, Queue.EMBED],
+        threads=settings.index_concurrency,
+        log_level=settings.log_level,
+        name=name,
+        pool="threads",
+        give_back=give_back,
+    )
 
 
 def _hand_back(settings: IndexWorkerSettings, engine: Engine) -> tuple[tuple[str, bool], ...]:

@@ -53,16 +53,10 @@ def _serve(settings: QueryWorkerSettings) -> None:
     threading.Thread(target=_beat, args=(settings.ledger_url.get_secret_value(),), daemon=True).start()
     work(
         app,
-        [
-            "worker",
-            f"--concurrency={room.threads}",
-            f"--queues={Queue.QUERY}",
-            f"--hostname=query@{socket.gethostname()}-{os.getpid()}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-            f"--loglevel={settings.log_level}",
-        ],
+        [Queue.QUERY],
+        threads=room.threads,
+        log_level=settings.log_level,
+        name=f"query@{socket.gethostname()}-{os.getpid()}",
     )
 
 
