@@ -84,7 +84,7 @@ def _remarks(answer: dict[str, Any]) -> None:
         remark(f"upwell: {clean(answer['note'])}")
     if answer.get("refused"):
         remark("upwell: nothing in the documents answers this. What is indexed: upwell documents list")
-    elif answer.get("extractive") or answer.get("mode") == "extractive":
+    elif answer.get("generated_by") == "extractive":
         remark("upwell: extractive answer, in the documents' own words. For a written one, set UPWELL_CHAT_URL.")
     elif answer.get("grounded") is False:
         remark("upwell: not every statement of this answer is backed by a citation.")

@@ -73,7 +73,8 @@ class Vectors:
     def passages(self, texts: Sequence[str]) -> list[Any]:
         return [self._vector(text, is_query=False) for text in texts]
 
-    landmarks = passages
+    def landmarks(self) -> list[Any]:
+        return self.passages(UNRELATED)
 
     def unrelated(self) -> float:
         vectors = np.stack(self.queries(UNRELATED))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.answers import Vectors, rows
-from workers.query.relevance import UNRELATED, closeness
+from workers.query.relevance import closeness
 from workers.query.sentences import sentences
 
 BOUNDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
                 if used == args.paragraphs or not _alike(english, theirs, lengths):
                     continue
                 used += 1
-                unrelated = vectors.landmarks(UNRELATED)
+                unrelated = vectors.landmarks()
                 ours, translated = vectors.passages(english), vectors.passages(theirs)
                 for place, one in enumerate(ours):
                     each = [closeness(one, two, unrelated) for two in translated]

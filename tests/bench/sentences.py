@@ -21,7 +21,7 @@ from tests.bench.answers import Question, Vectors
 from tests.bench.memory import Memory
 from tests.bench.refusals import LANGUAGES, read, regression
 from workers.query.extractive import FITTING, HITS_READ, MOST_SENTENCES, candidates
-from workers.query.relevance import UNRELATED, Weights, closeness, fits
+from workers.query.relevance import Weights, closeness, fits
 from workers.query.requests import AnswerRequest
 from workers.query.search import search_many
 from workers.query.words import Terms
@@ -70,7 +70,7 @@ def _candidates(index: Memory, vectors: Vectors, question: Question) -> list[Can
     terms = Terms(question.text, index.languages())
     weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
     found = candidates(result.hits[:HITS_READ], weights, terms)
-    unrelated = vectors.landmarks(UNRELATED)
+    unrelated = vectors.landmarks()
     close = [closeness(result.meaning, each, unrelated) for each in vectors.passages([one.read for one in found])]
     return [
         Candidate(one.passage, one.sentence, near, one.hit.found.doc_id in question.gold and _has(one.quote, question))

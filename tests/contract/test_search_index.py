@@ -355,7 +355,7 @@ def away():
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        (frozen, "did not answer within 1 s (UPWELL_QUERY_TIMEOUT). It is overloaded or hangs: see its log"),
+        (frozen, "did not answer within 1 s (UPWELL_SEARCH_TIMEOUT). It is overloaded or hangs: see its log"),
         (away, "cannot be reached. Is it running, and is the address right?"),
     ],
 )

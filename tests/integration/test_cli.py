@@ -224,7 +224,9 @@ def test_ask_names_the_page_and_says_when_the_answer_is_extractive(
     api: HTTPServer, upwell: Callable[..., Outcome]
 ) -> None:
     citation = {**ANSWER["citations"][0], "page": 12}
-    api.expect_request("/v1/answer").respond_with_json({**ANSWER, "citations": [citation], "extractive": True})
+    api.expect_request("/v1/answer").respond_with_json(
+        {**ANSWER, "citations": [citation], "generated_by": "extractive"}
+    )
 
     done = upwell("ask", "What is the boiler code?")
 

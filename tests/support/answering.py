@@ -12,6 +12,7 @@ from workers.errors import EmbedderUnavailable
 from workers.query.answer import Answering
 from workers.query.filters import EVERYTHING, matches
 from workers.query.listening import Writer
+from workers.query.relevance import UNRELATED
 from workers.query.requests import AnswerRequest
 from workers.query.settings import ChatSettings
 from workers.query.values import Background, Found
@@ -93,7 +94,8 @@ class Near:
     def passages(self, texts):
         return [self.query(text) for text in texts]
 
-    landmarks = passages
+    def landmarks(self):
+        return self.passages(UNRELATED)
 
     queries = passages
 

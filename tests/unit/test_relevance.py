@@ -165,7 +165,7 @@ def test_a_translation_into_another_script_may_be_farther_away(other, close, sam
         def passages(self, texts):
             return [np.array([1.0, 0.0]), np.array([close, math.sqrt(1 - close**2)])]
 
-        def landmarks(self, texts):
+        def landmarks(self):
             return [np.array([0.0, 1.0])]
 
     assert means_the_same("The lift is out of service until Friday.", other, Plane()) is same

@@ -283,7 +283,7 @@ class QdrantSearch:
         except QdrantException:  # what the client makes of a 429 with Retry-After
             raise IndexUnavailable(f"{told} answers 429.") from None
         except (ResponseHandlingException, httpx.HTTPError, OSError) as exc:
-            raise IndexUnavailable(unanswered(exc, told, f"{self._timeout:g} s (UPWELL_QUERY_TIMEOUT)")) from None
+            raise IndexUnavailable(unanswered(exc, told, f"{self._timeout:g} s (UPWELL_SEARCH_TIMEOUT)")) from None
 
 
 def _ids_of(name: str, query: Any, condition: Mapping[str, Any], limit: int) -> dict[str, Any]:

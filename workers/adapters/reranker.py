@@ -23,11 +23,11 @@ MOST_BYTES = 1 << 20
 class RerankerClient:
     """One endpoint; threads may share it.  While it is away, searches do not wait for it again and again."""
 
-    def __init__(self, settings: RerankerSettings, *, breaker: Breaker | None = None) -> None:
+    def __init__(self, settings: RerankerSettings) -> None:
         self._url = settings.rerank_url or ""
         self._style = settings.rerank_style
         self._model = settings.rerank_model
-        self._breaker = breaker or Breaker()
+        self._breaker = Breaker()
         key = settings.rerank_api_key
         self._client = httpx.Client(
             timeout=settings.rerank_timeout,

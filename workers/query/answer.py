@@ -166,9 +166,9 @@ class Answering:
 
     def _extractive(self, request: AnswerRequest, result: SearchResult, emit: Emit) -> Draft:
         found = extract(request.query, result, index=self.index, embedder=self.embedder, threshold=self.threshold)
-        more = {"extractive": True, "confidence": round(found.confidence, 3)}
+        more = {"confidence": round(found.confidence, 3)}
         if not found.statements:
-            return replace(_refused("extractive", emit), more={"confidence": round(found.confidence, 3)})
+            return replace(_refused("extractive", emit), more=more)
         said, passages = _quoted(found)
         emit("delta", {"text": joined(said)})
         return Draft(tuple(said), tuple(passages), "extractive", more=more)

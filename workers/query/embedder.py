@@ -32,16 +32,16 @@ class QueryEmbedder:
     A dead endpoint costs one search its timeout; the following ones know, and search by words at once.
     """
 
-    def __init__(self, endpoint: Endpoint, *, remembered: int = 2048, breaker: Breaker | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, *, remembered: int = 2048) -> None:
         self._endpoint = endpoint
         self._remembered = remembered
-        self._breaker = breaker or Breaker()
+        self._breaker = Breaker()
         self._known: OrderedDict[str, Vector] = OrderedDict()
         self._lock = threading.Lock()
         self._probe = threading.Lock()
         self._reason = ""
         self._unrelated: float | None = None
-        self._landmarks: dict[tuple[str, ...], list[Vector]] = {}
+        self._landmarks: list[Vector] = []
 
     def query(self, text: str) -> Vector:
         return self.queries([text])[0]
@@ -75,10 +75,10 @@ class QueryEmbedder:
             self._unrelated = float(cosines[np.triu_indices(len(vectors), 1)].mean())
         return self._unrelated
 
-    def landmarks(self, texts: tuple[str, ...]) -> list[Vector]:
-        if texts not in self._landmarks:
-            self._landmarks[texts] = self._ask(texts, "passage")
-        return self._landmarks[texts]
+    def landmarks(self) -> list[Vector]:
+        if not self._landmarks:
+            self._landmarks = self._ask(UNRELATED, "passage")
+        return self._landmarks
 
     def _remember(self, vectors: Mapping[str, Vector]) -> None:
         with self._lock:

@@ -19,14 +19,14 @@ def explained(
     one: Candidate,
     terms: Terms,
     filters: Condition,
-    neighbours: Sequence[Found] = (),
+    neighbours: Sequence[Found],
     *,
-    fusion: str = "sum",
+    fusion: str,
 ) -> dict[str, Any]:
     """Return what put a hit where it is: rank and score in each list, words, filters, steps after the fusion."""
     found = one.found
-    text = embedded_text(found)
-    matched, named = terms.matched(text), terms.named(path_of(found))
+    text = found.embedded_text
+    matched, named = terms.matched(text), terms.named(found.path)
     return {
         "rank": rank,
         "score": found.score,
@@ -50,17 +50,6 @@ def explained(
         "embedded": found.payload.get("embedded"),
         "summary": summary(found.lists, matched, named, one),
     }
-
-
-def embedded_text(found: Found) -> str:
-    """Return what was indexed of a chunk: where it stands, then what it says."""
-    heading = found.metadata.get("heading")
-    return f"{heading}\n\n{found.content}" if heading else found.content
-
-
-def path_of(found: Found) -> str:
-    """Return where its document is: the name that people know it by."""
-    return str(found.metadata.get("path") or "")
 
 
 def parts_of(filters: Condition) -> tuple[Condition, ...]:

@@ -11,12 +11,13 @@ import structlog
 from workers.adapters.bm25 import document_vector
 from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
+from workers.indexing.chunk import embedded_text
 from workers.query.conflicts import contradict
 from workers.query.ports import Embedder, SearchIndex
-from workers.query.relevance import UNRELATED, Weights, closeness, fits
+from workers.query.relevance import Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
-from workers.query.signs import embedded_text, place_of, signs, stored
+from workers.query.signs import place_of, signs, stored
 from workers.query.words import Terms
 
 log = structlog.get_logger()
@@ -58,8 +59,7 @@ class Statement:
     @property
     def read(self) -> str:
         """What a reader has in mind: "List them in a file." says how to leave files out, for that is its heading."""
-        heading = self.hit.found.metadata.get("heading")
-        return f"{heading}\n\n{self.quote}" if heading else self.quote
+        return embedded_text(self.hit.found.metadata.get("heading"), self.quote)
 
     @property
     def text(self) -> str:
@@ -103,7 +103,7 @@ def candidates(hits: Sequence[Hit], weights: Weights, terms: Terms) -> list[Stat
     found: list[Statement] = []
     for hit in hits:
         place = place_of(terms, hit.found)
-        passage = weights.coverage(stored(hit.found).keys() | terms.kin(embedded_text(hit.found)), place)
+        passage = weights.coverage(stored(hit.found).keys() | terms.kin(hit.found.embedded_text), place)
         heading = frozenset(document_vector(str(hit.found.metadata.get("heading") or "")).indices)
         for span in _answers(hit.found.content, sentences(hit.found.content)):
             tokens = heading.union(document_vector(hit.found.content[span[0] : span[1]]).indices)
@@ -131,7 +131,7 @@ def _compared(candidates: list[Statement], result: SearchResult, embedder: Embed
     """Return the candidates, best first, by meaning where the endpoint can tell; their own order where it cannot."""
     if len(candidates) > 1 and result.meaning is not None:
         try:
-            unrelated = embedder.landmarks(UNRELATED)
+            unrelated = embedder.landmarks()
             meanings = embedder.passages([statement.read for statement in candidates])
         except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
             log.info("answer.degraded", reason=str(exc))

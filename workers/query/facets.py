@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.query.dates import period
-from workers.query.ranking import values_of
+from workers.query.filters import values_at
 from workers.query.values import Found
 
 MOST_VALUES = 50
@@ -51,7 +51,7 @@ def _counted(documents: Sequence[Found], facet: str) -> list[dict[str, Any]]:
     name, _, unit = facet.partition(":")
     counts: Counter[Any] = Counter()
     for one in documents:
-        counts.update({_shown(value, unit) for value in values_of(one, name)})
+        counts.update({_shown(value, unit) for value in values_at(one.payload, name)})
     counts.pop(None, None)
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
     return [{"value": value, "count": count} for value, count in ranked[:MOST_VALUES]]

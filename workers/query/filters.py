@@ -29,7 +29,6 @@ LONGEST_FIELD = 100
 TOP_LEVEL = frozenset({"doc_id", "version", "digest", "chunk_index", "indexed_at", "embedded"})
 """Fields beside `metadata` that may be asked for; the tenant is not among them."""
 
-_WORDS = frozenset({"and", "or", "not"})
 _LIMITS = ("gt", "gte", "lt", "lte")
 _SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -113,8 +112,7 @@ def read_filter(raw: Any) -> Condition:
     """
     if raw is None:
         return EVERYTHING
-    budget = _Budget()
-    return _object(raw, budget, 1)
+    return _object(raw, _Budget(), 1)
 
 
 def both(one: Condition, other: Condition) -> Condition:
@@ -172,21 +170,15 @@ def matches(condition: Condition, payload: Mapping[str, Any]) -> bool:
         case Not(part):
             return not matches(part, payload)
         case Exists(field):
-            return bool(_values(payload, field))
+            return bool(values_at(payload, field))
         case Prefix(field, prefix):
-            return any(isinstance(value, str) and value.startswith(prefix) for value in _values(payload, field))
+            return any(isinstance(value, str) and value.startswith(prefix) for value in values_at(payload, field))
         case AnyOf(field, wanted):
-            return any(_equal(value, one) for value in _values(payload, field) for one in wanted)
+            return any(_equal(value, one) for value in values_at(payload, field) for one in wanted)
         case Range(field):
-            return any(_within(value, condition) for value in _values(payload, field))
+            return any(_within(value, condition) for value in values_at(payload, field))
         case _:
             assert_never(condition)
-
-
-def excluding(condition: Condition, payload: Mapping[str, Any]) -> list[Condition]:
-    """Return the parts of a filter that keep a point with this payload away; none when it passes."""
-    parts = condition.parts if isinstance(condition, All) else (condition,)
-    return [part for part in parts if not matches(part, payload)]
 
 
 def payload_path(field: str) -> tuple[str, ...]:
@@ -194,6 +186,17 @@ def payload_path(field: str) -> tuple[str, ...]:
     if field in TOP_LEVEL:
         return (field,)
     return ("metadata", *field.removeprefix("metadata.").split("."))
+
+
+def values_at(payload: Mapping[str, Any], field: str) -> list[Any]:
+    """Return the values that a point has of a field; a list has several."""
+    found: Any = payload
+    for part in payload_path(field):
+        if not isinstance(found, Mapping):
+            return []
+        found = found.get(part)
+    values = found if isinstance(found, list) else [found]
+    return [value for value in values if value is not None]
 
 
 def typed_readings(value: Scalar) -> tuple[Scalar, ...]:
@@ -363,16 +366,6 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 # ----------------------------------------------------------------------------------------------------------- meaning
-
-
-def _values(payload: Mapping[str, Any], field: str) -> list[Any]:
-    found: Any = payload
-    for part in payload_path(field):
-        if not isinstance(found, Mapping):
-            return []
-        found = found.get(part)
-    values = found if isinstance(found, list) else [found]
-    return [value for value in values if value is not None]
 
 
 def _equal(value: Any, wanted: Scalar) -> bool:

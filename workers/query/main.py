@@ -69,7 +69,7 @@ def build(settings: QueryWorkerSettings) -> tuple[Any, Any]:
     from workers.query.embedder import QueryEmbedder
     from workers.query.standing import LedgerCatalogue
 
-    index = QdrantSearch(settings, timeout=settings.query_timeout)
+    index = QdrantSearch(settings, timeout=settings.search_timeout)
     endpoint = EmbeddingClient(settings, timeout=settings.query_embedding_timeout)
     answering = Answering(
         index=index,

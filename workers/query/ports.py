@@ -98,8 +98,8 @@ class Embedder(Protocol):
             EmbedderUnavailable, EmbedderMisconfigured, InputRefused
         """
 
-    def landmarks(self, texts: tuple[str, ...]) -> list[Vector]:
-        """Return the vectors of passages that every question is compared with; asked for once.
+    def landmarks(self) -> list[Vector]:
+        """Return the vectors of `relevance.UNRELATED`, with which every question is compared; asked for once.
 
         Raises:
             EmbedderUnavailable, EmbedderMisconfigured, InputRefused

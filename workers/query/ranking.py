@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from workers.query.dates import period
-from workers.query.filters import payload_path
+from workers.query.filters import values_at
 from workers.query.requests import Recency
 from workers.query.values import Found
 from workers.query.words import folded_words
@@ -180,14 +180,6 @@ def capped(ranked: Sequence[Candidate], per_document: int) -> list[Candidate]:
     return [*first, *later]
 
 
-def values_of(found: Found, field_name: str) -> Iterator[Any]:
-    """Yield the values that a point has of a field; a list has several."""
-    value: Any = found.payload
-    for part in payload_path(field_name):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    yield from (one for one in (value if isinstance(value, list) else [value]) if one is not None)
-
-
 def _likeness(one: Found, other: Found, bags: Mapping[str, frozenset[str]]) -> float:
     if one.vector is not None and other.vector is not None:
         return float(one.vector @ other.vector)
@@ -196,7 +188,7 @@ def _likeness(one: Found, other: Found, bags: Mapping[str, frozenset[str]]) -> f
 
 
 def _age_days(found: Found, field_name: str, now: datetime) -> float | None:
-    for value in values_of(found, field_name):
+    for value in values_at(found.payload, field_name):
         meant = period(value)
         if meant is not None:
             return (now - meant.start).total_seconds() / 86_400

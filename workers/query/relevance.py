@@ -101,7 +101,6 @@ class Weights:
             for ids in words
             if ids
         ]
-        self._total = sum(weight for _, weight in self._words)
 
     def coverage(self, tokens: Collection[int], place: Collection[int] = ()) -> float:
         """Return the share of the question's words among ``tokens``; 0 when it has none that count.
@@ -212,7 +211,7 @@ def means_the_same(one: str, other: str, embedder: Embedder) -> bool:
     """
     first, second = embedder.passages([one, other])
     least = SAME if _script(one) == _script(other) else SAME_ACROSS
-    return closeness(first, second, embedder.landmarks(UNRELATED)) >= least
+    return closeness(first, second, embedder.landmarks()) >= least
 
 
 def _script(text: str) -> str:

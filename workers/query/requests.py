@@ -41,7 +41,7 @@ class SearchRequest(BaseModel):
     query: str = Field(min_length=1, max_length=LONGEST_QUERY)
     limit: int = Field(10, ge=1, le=100)
     mode: Mode = "hybrid"
-    filters: dict[str, Any] = Field(default_factory=dict)
+    filters: dict[str, Any] | None = None
     explain: bool = False
     facets: list[Annotated[str, Field(min_length=1, max_length=LONGEST_FIELD)]] = Field(
         default_factory=list, max_length=MOST_FACETS
@@ -57,11 +57,6 @@ class SearchRequest(BaseModel):
     _wanted: Condition = PrivateAttr()
     wants_vectors: ClassVar[bool] = False
     keeps_together: ClassVar[bool] = True
-
-    @field_validator("filters", mode="before")
-    @classmethod
-    def no_filters_are_none(cls, filters: Any) -> Any:
-        return {} if filters is None else filters
 
     @field_validator("query")
     @classmethod

@@ -73,7 +73,7 @@ class QueryWorkerSettings(
     answer_concurrency: int = Field(
         8, ge=1, le=256, description="Answers that one query worker works on at a time, beside its searches."
     )
-    query_timeout: float = Field(10.0, gt=0, description="Seconds to wait for Qdrant while searching.")
+    search_timeout: float = Field(10.0, gt=0, description="Seconds to wait for Qdrant while searching.")
     query_embedding_timeout: float = Field(
         5.0, gt=0, description="Seconds to wait for a query's vector; after that the search is lexical only."
     )

@@ -11,7 +11,7 @@ from workers.adapters.bm25 import document_vector
 from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.ports import Embedder
-from workers.query.relevance import UNRELATED, Passage, Signs, Weights, ahead, nearness
+from workers.query.relevance import Passage, Signs, Weights, ahead, nearness
 from workers.query.search import SearchResult
 from workers.query.values import Found, Vector
 from workers.query.words import Terms
@@ -28,14 +28,14 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
     words = [stored(each) for each in hits]
     cover = max(
         (
-            weights.coverage(tokens.keys() | terms.kin(embedded_text(each)), place_of(terms, each))
+            weights.coverage(tokens.keys() | terms.kin(each.embedded_text), place_of(terms, each))
             for each, tokens in zip(hits, words, strict=True)
         ),
         default=0.0,
     )
     phrases = max(
         (
-            weights.coverage(terms.in_phrases(embedded_text(each), tokens), place_of(terms, each))
+            weights.coverage(terms.in_phrases(each.embedded_text, tokens), place_of(terms, each))
             for each, tokens in zip(hits, words, strict=True)
         ),
         default=0.0,
@@ -56,19 +56,13 @@ def signs(terms: Terms, result: SearchResult, weights: Weights, sentence: float,
 
 def stored(found: Found) -> dict[int, float]:
     """Return the words of a chunk as the index has them, with their BM25 weights."""
-    vector = document_vector(embedded_text(found))
+    vector = document_vector(found.embedded_text)
     return dict(zip(vector.indices, vector.values, strict=True))
 
 
 def place_of(terms: Terms, found: Found) -> frozenset[int]:
     """Return the tokens of those words of the question that name the chunk's file."""
-    return terms.place(str(found.metadata.get("path") or ""))
-
-
-def embedded_text(found: Found) -> str:
-    """Return what was indexed for a chunk: its heading path and its content."""
-    heading = found.metadata.get("heading")
-    return f"{heading}\n\n{found.content}" if heading else found.content
+    return terms.place(found.path)
 
 
 def _one_each(result: SearchResult) -> list[Found]:
@@ -83,7 +77,7 @@ def _unrelated(result: SearchResult, embedder: Embedder) -> Sequence[Vector]:
     if result.meaning is None:
         return ()
     try:
-        return embedder.landmarks(UNRELATED)
+        return embedder.landmarks()
     except (EmbedderUnavailable, EmbedderMisconfigured, InputRefused) as exc:
         log.info("answer.degraded", reason=str(exc))
         return ()

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.indexing.chunk import embedded_text
+
 Vector = NDArray[np.float32]
 Mode = Literal["hybrid", "lexical", "semantic"]
 Scalar = str | int | float | bool
@@ -44,6 +46,16 @@ class Found:
         return found if isinstance(found, dict) else {}
 
     @property
+    def path(self) -> str:
+        """Where its document is: the name that people know it by."""
+        return str(self.metadata.get("path") or "")
+
+    @property
+    def embedded_text(self) -> str:
+        """What was indexed of it: where it stands, then what it says."""
+        return embedded_text(self.metadata.get("heading"), self.content)
+
+    @property
     def doc_id(self) -> str:
         """Id of its document."""
         return str(self.payload.get("doc_id") or "")
@@ -58,11 +70,6 @@ class Found:
         """Its place in the document, from 0; -1 when it is not known."""
         index = self.payload.get("chunk_index")
         return index if isinstance(index, int) else -1
-
-    @property
-    def digest(self) -> str:
-        """Digest of what was embedded; equal for equal texts under equal headings."""
-        return str(self.payload.get("digest") or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from workers.adapters.names import apart
 from workers.query import ranking
-from workers.query.explain import PREVIEW, embedded_text, parts_of, path_of
-from workers.query.filters import AnyOf, Condition, both, fields_of, matches, told
+from workers.query.explain import PREVIEW, parts_of
+from workers.query.filters import AnyOf, Condition, both, fields_of, matches, told, values_at
 from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.requests import ExplainRequest
 from workers.query.search import Asked, SearchResult, ask, find, search
@@ -147,7 +147,7 @@ def _nothing_in_common(asked: Asked, passing: Sequence[Found]) -> dict[str, Any]
 
 def _shown(standing: Standing, asked: Asked) -> dict[str, Any]:
     chunk = standing.chunk
-    text, named = embedded_text(chunk), asked.terms.named(path_of(chunk))
+    text, named = chunk.embedded_text, asked.terms.named(chunk.path)
     return {
         "fused_rank": standing.rank,
         "lists": {
@@ -173,7 +173,7 @@ def _conditions(wanted: Condition, chunks: Sequence[Found]) -> list[dict[str, An
     shown = []
     for part in parts_of(wanted):
         has = {
-            field: list(dict.fromkeys(value for chunk in chunks[:1] for value in ranking.values_of(chunk, field)))[:5]
+            field: list(dict.fromkeys(value for chunk in chunks[:1] for value in values_at(chunk.payload, field)))[:5]
             for field in sorted(fields_of(part))
         }
         passes = any(matches(part, chunk.payload) for chunk in chunks)

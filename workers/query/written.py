@@ -65,7 +65,6 @@ class Checked:
     """Takes a model's words as they come and gives them on sentence by sentence, cleaned and checked."""
 
     def __init__(self, hits: Sequence[Hit], near: Near | None = None) -> None:
-        self._hits = hits
         self._near = near
         self._sources = [Source(hit.found.content, _context(hit)) for hit in hits]
         self._known = "\n".join(hit.found.content for hit in hits)
@@ -81,11 +80,6 @@ class Checked:
             self._held += piece
             yield from self._release(last=False)
         yield from self._release(last=True)
-
-    @property
-    def text(self) -> str:
-        """All that was given so far."""
-        return joined(self.said)
 
     @property
     def refused(self) -> bool:
