@@ -18,7 +18,7 @@ ROOMS = ("workers", "producers", "ops")
 VENDOR_HOMES = {
     "qdrant_client": ("workers/adapters/qdrant_models.py",),
     "openai": ("workers/adapters/chat.py",),
-    "qdrant_edge": ("workers/adapters/bm25.py", "workers/adapters/language.py", "ops/embedded/qdrant/", "ops/cli/"),
+    "qdrant_edge": ("workers/adapters/bm25.py", "ops/embedded/qdrant/", "ops/cli/"),
     "unstructured": ("workers/indexing/parse/",),
     "pypdfium2": ("workers/indexing/parse/",),
     "watchdog": ("producers/",),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qdrant_edge import Bm25
+from qdrant_edge import Bm25, Bm25Config, Language, StopwordsSet
 
 from workers.adapters import bm25, language
 from workers.adapters.bm25 import document_vector, languages_of, search_vector, spaced_words
 from workers.adapters.language import language_of
+from workers.adapters.stop_words import STOP_WORDS
 from workers.query.words import Terms
 
 TEXTS = {
@@ -22,18 +25,39 @@ TEXTS = {
 }
 
 
+LISTED = {word for words in STOP_WORDS.values() for word in words.split()}
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_language_of_a_sentence_is_told_by_its_small_words(name):
     assert language_of(TEXTS[name]) == name
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(st.sampled_from("abzAZé09 \t\n\x1c.,_-'/(日")))
+@given(st.text(st.sampled_from("abzAXZé09 \t\n\x1c.,_-'/(日")))
 def test_the_short_ways_find_the_words_and_names_that_the_patterns_find(text):
-    names = bm25._NAME.findall(text)
+    joint = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
+    names = re.findall(r"[^\W_]+(?:[._-][^\W_]+)*", text)
 
     assert language._words(text) == language._LETTERS.findall(text)
-    assert bm25._compounds(text) == [n for n in names if len(n) <= bm25.LONGEST_WORD and bm25._JOINTS.search(n)]
+    assert bm25._compounds(text) == [n for n in names if len(n) <= bm25.LONGEST_WORD and joint.search(n)]
+
+
+def test_a_stop_word_is_one_in_the_languages_in_which_the_engine_ignores_it_and_in_no_other():
+    engines = {name: Bm25(Bm25Config(language=name)) for name in STOP_WORDS}
+    ignored = {w: [name for name, one in engines.items() if not one.embed_query(w).indices] for w in LISTED}
+
+    assert ignored == {w: [name for name, words in STOP_WORDS.items() if w in words.split()] for w in LISTED}
+
+
+def test_no_stop_word_that_differs_from_a_listed_one_in_a_letter_is_missing():
+    languages = {getattr(Language, name.capitalize()) for name in STOP_WORDS}
+    anybodys = Bm25(Bm25Config(stopwords=StopwordsSet(languages=languages, custom=None)))
+    shorter = {w[:place] + w[place + 1 :] for w in LISTED for place in range(len(w))} - {""}
+    endings = {w[:-1] + letter for w in LISTED for letter in "adeghiklmnorstuy"}
+    longer = {w + letter for w in LISTED for letter in "adeghiklmnorstuy"}
+
+    assert [w for w in (shorter | endings | longer) - LISTED if not anybodys.embed_query(w).indices] == []
 
 
 def test_the_shares_of_a_vote_add_up_to_it_in_whatever_order_they_come():

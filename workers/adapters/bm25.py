@@ -24,7 +24,7 @@ from typing import Any
 
 from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
-from workers.adapters.language import MOST_PLAIN, language_of
+from workers.adapters.language import language_of
 
 BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds names 4"
 """Part of the recipe: other token ids need other points."""
@@ -39,10 +39,9 @@ _UNSPACED = re.compile(
     "]+"
 )
 _NAME = re.compile(r"[^\W_]+(?:[._-][^\W_]+)*")
-_IN_NO_NAME = bytes(code if chr(code).isalnum() or chr(code) in "._-" else 32 for code in range(128)).ljust(256)
 _JOINT = re.compile("[._-]")
-_JOINTS = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
-_JOINED = re.compile(r"[^\W_][._-][^\W_]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
+_JOINTS = re.compile(r"[._\-A-Z](?:(?<=[^\W_][._-])(?=[^\W_])|(?<=[a-z][A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{3}))")
+"""A sign between letters, or the capital letter that begins a part.  To look for what is rare first takes a third."""
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
 _DEFAULT = "english"
 
@@ -184,33 +183,21 @@ def _shared(text: str, languages: Sequence[str], weights: dict[int, float]) -> d
 
 
 def _compounds(text: str) -> list[str]:
-    # What is left between white space is a name, or holds it; without other signs most of it was seen before.
-    pieces = (text.encode().translate(_IN_NO_NAME).decode() if text.isascii() else text).split()
-    unusual: dict[str, tuple[str, ...]] = {}
-    for piece in set(pieces) - _plain:
-        if names := _compounds_in(piece):
-            unusual[piece] = names
-        elif not _JOINED.search(piece):
-            _remember_plain(piece)
-    return [name for piece in pieces if piece in unusual for name in unusual[piece]] if unusual else []
-
-
-_plain: set[str] = set()
-"""Pieces met before that have no compound: nearly all of a text, and left out in one go."""
-
-
-def _remember_plain(piece: str) -> None:
-    if len(_plain) >= MOST_PLAIN:
-        _plain.clear()
-    _plain.add(piece)
-
-
-@lru_cache(maxsize=1 << 13)
-def _compounds_in(piece: str) -> tuple[str, ...]:
-    """Return the compounds in a piece of text without white space."""
-    if not _JOINED.search(piece):
-        return ()
-    return tuple(name for name in _NAME.findall(piece) if len(name) <= LONGEST_WORD and _JOINTS.search(name))
+    """Return every name that is put together: with a sign or a capital letter inside."""
+    found: list[str] = []
+    end = 0
+    for joint in _JOINTS.finditer(text):
+        at = joint.start()
+        if at < end:
+            continue  # of a name that was found
+        name = _NAME.search(text, max(text.rfind(" ", end, at), end))
+        while name is not None and name.end() <= at:
+            name = _NAME.search(text, name.end())
+        if name is not None:
+            end = name.end()
+            if end - name.start() <= LONGEST_WORD:
+                found.append(name.group())
+    return found
 
 
 @lru_cache(maxsize=1 << 13)
