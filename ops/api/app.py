@@ -23,7 +23,7 @@ from ops import metrics
 from ops.api.bodies import BoundedBody
 from ops.api.dify import router as dify_router
 from ops.api.documents import router as documents_router
-from ops.api.doors import KeyOnly, LoopbackOnly, SafeAnswers
+from ops.api.doors import OPEN, KeyOnly, LoopbackOnly, SafeAnswers
 from ops.api.embeddings import EmbeddingProxy
 from ops.api.errors import ApiError, refusal
 from ops.api.feedback import router as feedback_router
@@ -101,7 +101,7 @@ def _add_doors(app: FastAPI, settings: ApiSettings) -> None:
         app.add_middleware(Rated, per_minute=settings.api_rpm)
     if settings.api_key is not None:
         console = {"/", *(f"/{file.name}" for file in CONSOLE.iterdir())}
-        app.add_middleware(KeyOnly, key=settings.api_key, open_paths=console)
+        app.add_middleware(KeyOnly, key=settings.api_key, open_paths=OPEN | console)
     elif not settings.api_open and is_loopback(settings.api_host):
         app.add_middleware(LoopbackOnly)
     app.add_middleware(SafeAnswers)

@@ -26,11 +26,11 @@ async def search(request: Request, wanted: dict[str, Any], *, face: str = "searc
     return _noted(request, wanted, result, face)
 
 
-async def search_batch(request: Request, wanted: dict[str, Any], *, face: str = "search") -> dict[str, Any]:
+async def search_batch(request: Request, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the results of several searches, each with an id.  Raises as `search` does."""
     batch = _checked(await request.app.state.queries.search_batch(wanted))
     pairs = zip(wanted["searches"], batch["results"], strict=True)
-    return batch | {"results": [r if "error" in r else _noted(request, one, r, face) for one, r in pairs]}
+    return batch | {"results": [r if "error" in r else _noted(request, one, r, "search") for one, r in pairs]}
 
 
 async def answer(request: Request, wanted: dict[str, Any], *, face: str = "answer") -> dict[str, Any]:

@@ -69,7 +69,7 @@ class KeyOnly:
     def __init__(self, app: ASGIApp, key: SecretStr, open_paths: Collection[str]) -> None:
         self._app = app
         self._wanted = _digest(key.get_secret_value().encode())
-        self._open = OPEN | set(open_paths)
+        self._open = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in self._open or self._fits(scope):

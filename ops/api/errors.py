@@ -22,7 +22,7 @@ class ApiError(Exception):
 
 def refusal(status: int, code: str, message: str, following: str, *, path: str = "") -> JSONResponse:
     """Return the answer that tells an error to whoever asked for ``path``."""
-    headers = {"Retry-After": "2"} if status == 503 else {}
+    headers = {503: {"Retry-After": "2"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
     error: dict[str, Any] = {"code": code, "message": message, "next": following}
     body: dict[str, Any] = {"error": error}
     whole = " ".join(part for part in (message, following) if part)

@@ -11,7 +11,6 @@ from typing import Any
 from ops.api.errors import ApiError
 
 DEEPEST = 6
-_RANGES = {"gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte"}
 _DIFY_RANGES = {">": "gt", "≥": "gte", ">=": "gte", "<": "lt", "≤": "lte", "<=": "lte", "after": "gt", "before": "lt"}
 
 
@@ -38,7 +37,7 @@ def from_openai(raw: Any, depth: int = 1) -> dict[str, Any]:
         case "ne" | "nin":
             return {"not": {key: value}}
         case "gt" | "gte" | "lt" | "lte":
-            return {key: {_RANGES[kind]: value}}
+            return {key: {kind: value}}
         case _:
             raise _unknown("filters: type is eq, ne, gt, gte, lt, lte, in, nin, and, or.")
 

@@ -49,7 +49,10 @@ class QueriesFull(QueryAway):
 
 
 class Queries:
-    """The way to the query worker, shared by all requests.  Belongs to one event loop."""
+    """The way to the query worker, shared by all requests.  Belongs to one event loop.
+
+    Who asks is answered with `QueriesFull` when too many wait already, and with `QueryAway` when nothing comes in time.
+    """
 
     def __init__(self, app: Celery, url: str, key_prefix: str, timeout: float, room: int = 256) -> None:
         self._app = app
@@ -74,56 +77,27 @@ class Queries:
         self._results = Results(self._redis, lambda task_id: _text(names.get_key_for_task(task_id)))
 
     async def search(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the query worker's answer to a search.
-
-        Raises:
-            QueriesFull: too many wait already.
-            QueryAway: no answer in time.
-        """
+        """Return the query worker's answer to a search."""
         return await self._ask(TASK_SEARCH, request)
 
     async def search_batch(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the query worker's answers to several searches.
-
-        Raises:
-            QueriesFull: too many wait already.
-            QueryAway: no answer in time.
-        """
+        """Return the query worker's answers to several searches."""
         return await self._ask(TASK_SEARCH_BATCH, request)
 
     async def explain(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return why a document is, or is not, among the hits of a search.
-
-        Raises:
-            QueriesFull: too many wait already.
-            QueryAway: no answer in time.
-        """
+        """Return why a document is, or is not, among the hits of a search."""
         return await self._ask(TASK_EXPLAIN, request)
 
     async def question(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return a question that a passage answers, or why there is none.
-
-        Raises:
-            QueryAway: no answer in time.
-        """
+        """Return a question that a passage answers, or why there is none."""
         return await self._ask(TASK_QUESTION, request)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the query worker's answer to a question.
-
-        Raises:
-            QueriesFull: too many wait already.
-            QueryAway: no answer in time.
-        """
+        """Return the query worker's answer to a question."""
         return await self._ask(TASK_ANSWER, request)
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[tuple[str, Any]]:
-        """Yield (event, data) as the answer comes.  When the caller goes away, the worker is told to stop.
-
-        Raises:
-            QueriesFull: too many wait already.
-            QueryAway: nothing came in time.
-        """
+        """Yield (event, data) as the answer comes.  When the caller goes away, the worker is told to stop."""
         async with aclosing(self._stream(request)) as events:
             with self._place():
                 async for event, data in events:

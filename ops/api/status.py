@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import redis
@@ -17,6 +16,7 @@ from ops.api.ledger_views import ALIVE_S, LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.adapters.trust import trusted
+from workers.contract.addresses import without_password
 from workers.contract.disk import room
 from workers.contract.identity import TENANT
 from workers.contract.messages import Queue
@@ -168,12 +168,6 @@ def breakers(processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             if name not in worst or told["failures"] > worst[name]["failures"]:
                 worst[name] = told
     return worst
-
-
-def without_password(url: str) -> str:
-    """Return ``url`` without user name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _age(raw: Any) -> float | None:

@@ -13,7 +13,7 @@ import typer
 
 from ops.cli.client import Api, find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, print_json, remark
+from ops.cli.output import JSON_OPTION, clean, counted, print_json, remark
 
 AT_ONCE = 4
 
@@ -63,8 +63,7 @@ def add(
             }
         )
     else:
-        count = len(results) - len(faults)
-        print(f"{count} file{'' if count == 1 else 's'} added. Follow with: upwell status --wait")
+        print(f"{counted(len(results) - len(faults), 'file')} added. Follow with: upwell status --wait")
     for result in faults:
         remark(f"upwell: {clean(result.item.file)}: {clean(result.fault)}")
     if faults:

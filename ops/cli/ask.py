@@ -16,7 +16,7 @@ from ops.cli.search import place_of
 def ask(
     text: str = typer.Argument(..., help="The question."),
     limit: int = typer.Option(8, "-k", "--limit", min=1, max=100, help="Most passages to answer from."),
-    filters: list[str] = typer.Option([], "--filter", metavar="KEY=VALUE", help=FILTER_HELP),
+    filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Answer a question from the documents, with citations.
@@ -28,15 +28,15 @@ def ask(
         print_json(find_api().post("/v1/answer", body))
         return
     answer, shown = _listen(body)
-    text = clean_lines(answer.get("answer") or "").strip()
+    text = clean_lines(answer["answer"]).strip()
     if shown.strip() != text:
         if shown:
             remark("upwell: the answer was corrected after it was checked:")
         print(text)
     elif shown and not shown.endswith("\n"):
         print()
-    for citation in answer.get("citations") or []:
-        print(f"[{citation.get('n')}] {clean(place_of(citation))}")
+    for citation in answer["citations"]:
+        print(f"[{citation['n']}] {clean(place_of(citation))}")
     _remarks(answer)
 
 
@@ -47,7 +47,7 @@ def _listen(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
     for event in find_api().stream("/v1/answer", body):
         match event.name:
             case "delta" if live:
-                piece = _text(event.data)
+                piece = event.data["text"]
                 shown += piece
                 print("\n".join(clean(line) for line in piece.split("\n")), end="", flush=True)
             case "restart":
@@ -55,31 +55,18 @@ def _listen(body: dict[str, Any]) -> tuple[dict[str, Any], str]:
                     print()
                 shown = ""
             case "error":
-                raise CliError(_fault(event.data))
-            case "done" if isinstance(event.data, dict):
+                raise CliError(f"{event.data['message']} {event.data.get('next', '')}".strip())
+            case "done":
                 return event.data, shown
     raise CliError("The answer broke off. See how Upwell is: upwell status")
-
-
-def _text(data: Any) -> str:
-    if isinstance(data, dict):
-        return str(data.get("text") or data.get("delta") or data.get("content") or "")
-    return str(data)
-
-
-def _fault(data: Any) -> str:
-    error = data.get("error", data) if isinstance(data, dict) else {"message": str(data)}
-    if not isinstance(error, dict):
-        return str(error)
-    return f"{error.get('message', 'The answer failed.')} {error.get('next') or ''}".strip()
 
 
 def _remarks(answer: dict[str, Any]) -> None:
     if answer.get("question"):
         remark(f"upwell: understood as: {clean(answer['question'])}")
-    for citation in answer.get("citations") or []:
+    for citation in answer["citations"]:
         if citation.get("reindexing"):
-            remark(f"upwell: [{citation.get('n')}] has changed since; it is being indexed again.")
+            remark(f"upwell: [{citation['n']}] has changed since; it is being indexed again.")
     if answer.get("note"):
         remark(f"upwell: {clean(answer['note'])}")
     if answer.get("refused"):

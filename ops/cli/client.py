@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
 from ops.cli.errors import CliError, NoAnswer, Refused
 
-if TYPE_CHECKING:
-    from ops.cli.settings import ClientSettings
-
 DEFAULT_URL = "http://127.0.0.1:8080"
 BLOCK = 256 * 1024
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,6 @@ class Api:
         api_key: str | None = None,
         *,
         origin: str = "",
-        timeout_s: float = 60.0,
         setting: str = "UPWELL_API_URL",
     ) -> None:
         parts = urlsplit(url)
@@ -53,7 +50,6 @@ class Api:
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._origin = origin
-        self._timeout_s = timeout_s
 
     def get(self, route: str, /, **query: Any) -> Any:
         """Return the JSON answer of GET ``route``; parameters that are None are left out."""
@@ -64,9 +60,17 @@ class Api:
         sent = json.dumps({} if body is None else body).encode()
         return self._json("POST", with_query(route, query), sent, headers)
 
-    def upload(
-        self, file: Path, fields: Mapping[str, str], on_bytes: Callable[[int], None] = lambda count: None
-    ) -> Any:
+    def pages(self, route: str, name: str, /, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield what GET ``route`` lists under ``name``, page after page."""
+        cursor = None
+        while True:
+            page = self.get(route, cursor=cursor, **query)
+            yield from page[name]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def upload(self, file: Path, fields: Mapping[str, str], on_bytes: Callable[[int], None]) -> Any:
         """Send ``file`` to POST /v1/documents in blocks; ``on_bytes`` hears how many went out."""
         try:
             opened = file.open("rb")
@@ -114,7 +118,7 @@ class Api:
             yield response
         except TimeoutError as exc:
             raise NoAnswer(
-                f"Upwell at {self.url} did not answer within {self._timeout_s:.0f} s. See how it is: upwell status"
+                f"Upwell at {self.url} did not answer within {TIMEOUT_S:.0f} s. See how it is: upwell status"
             ) from exc
         except ssl.SSLError as exc:
             raise NoAnswer(f"No secure connection to {self.url}: {exc.reason}. Check UPWELL_API_URL.") from exc
@@ -125,7 +129,7 @@ class Api:
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout_s)
+        return kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
 
     def _no_answer(self, exc: Exception) -> str:
         why = getattr(exc, "strerror", None) or type(exc).__name__
@@ -135,11 +139,11 @@ class Api:
         )
 
 
-def find_api(settings: ClientSettings | None = None) -> Api:
+def find_api() -> Api:
     """Return the api that the settings name, else that of the `upwell up` in this folder, else the usual address."""
     from ops.cli.settings import ClientSettings
 
-    settings = settings or ClientSettings()
+    settings = ClientSettings()
     key = settings.api_key.get_secret_value() if settings.api_key else None
     if settings.api_url:
         return Api(settings.api_url, key, origin=" (UPWELL_API_URL)")

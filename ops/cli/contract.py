@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import typer
 
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, print_json
+from ops.cli.findings import Finding
+from ops.cli.output import JSON_OPTION, print_json
 
 app = typer.Typer(help="The layout that services read directly from Qdrant.", no_args_is_help=True)
 
@@ -22,16 +23,6 @@ NOT_OURS = ("blob", "node_info", "relationships")
 """Top-level keys that would make LlamaIndex or LangChain read a point in another way."""
 
 INDEXED = ("doc_id", "tenant", "metadata.path", "metadata.source")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One promise of the contract, and whether it is kept."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    found: str
-    remedy: str | None = None
 
 
 class Reader:
@@ -97,89 +88,87 @@ def check(
         print_json({"url": reader.url, "checks": [asdict(each) for each in checks], "readers": readers})
     else:
         for each in checks:
-            print(f"{each.verdict:5} {each.name}: {clean(each.found)}")
-            if each.remedy:
-                print(f"      {each.remedy}")
+            each.show()
         for name, text in readers.items():
             print(f"\n{name}\n" + "\n".join(f"  {line}" for line in text.splitlines()))
     if any(each.verdict == "fail" for each in checks):
         raise typer.Exit(1)
 
 
-def examine(reader: Reader, collection: str) -> tuple[list[Check], str, int | None]:
+def examine(reader: Reader, collection: str) -> tuple[list[Finding], str, int | None]:
     """Return what was checked, the physical collection, and the dimensions of the dense vector."""
     info = reader.ask(f"/collections/{quote(collection)}")
     if info is None:
         remedy = "Start an index worker, which makes it, or correct UPWELL_COLLECTION."
         return (
-            [Check("collection", "fail", f"there is no collection or alias {collection!r}", remedy)],
+            [Finding("collection", "fail", f"there is no collection or alias {collection!r}", remedy)],
             collection,
             None,
         )
     aliases = (reader.ask("/aliases") or {}).get("aliases", [])
     physical = next((a["collection_name"] for a in aliases if a["alias_name"] == collection), collection)
     told = f"alias of {physical}" if physical != collection else "a collection of its own, no alias"
-    checks = [Check("collection", "ok" if physical != collection else "warn", f"{collection}: {told}")]
+    checks = [Finding("collection", "ok" if physical != collection else "warn", f"{collection}: {told}")]
     params = info["config"]["params"]
     dense, size = _dense(params.get("vectors") or {})
     checks += [dense, _sparse(params.get("sparse_vectors") or {}), _indexes(info.get("payload_schema") or {})]
     scroll = {"limit": SAMPLE, "with_payload": True, "with_vector": True}
     points = (reader.ask(f"/collections/{quote(collection)}/points/scroll", scroll) or {}).get("points", [])
     if not points:
-        return [*checks, Check("points", "warn", "none yet", "Add a document and check again.")], physical, size
+        return [*checks, Finding("points", "warn", "none yet", "Add a document and check again.")], physical, size
     checks += [_payload(points), _strangers(points), _vectors(points)]
     return checks, physical, size
 
 
-def _dense(vectors: Mapping[str, Any]) -> tuple[Check, int | None]:
+def _dense(vectors: Mapping[str, Any]) -> tuple[Finding, int | None]:
     if "size" not in vectors:
         remedy = "Readers that cannot choose a vector need it unnamed. Was the collection made by another program?"
-        return Check("dense vector", "fail", f"named {sorted(vectors)}", remedy), None
+        return Finding("dense vector", "fail", f"named {sorted(vectors)}", remedy), None
     size, distance = int(vectors["size"]), str(vectors.get("distance"))
     verdict: Literal["ok", "fail"] = "ok" if distance == "Cosine" else "fail"
-    return Check("dense vector", verdict, f"unnamed, {size} dimensions, {distance}"), size
+    return Finding("dense vector", verdict, f"unnamed, {size} dimensions, {distance}"), size
 
 
-def _sparse(vectors: Mapping[str, Any]) -> Check:
+def _sparse(vectors: Mapping[str, Any]) -> Finding:
     bm25 = vectors.get("bm25")
     if bm25 is None:
-        return Check("sparse vector", "fail", "there is no bm25", "Hybrid search needs it; index again.")
+        return Finding("sparse vector", "fail", "there is no bm25", "Hybrid search needs it; index again.")
     if str(bm25.get("modifier")).lower() != "idf":
-        return Check("sparse vector", "fail", "bm25 without the idf modifier", "Index again.")
-    return Check("sparse vector", "ok", "bm25, idf; token ids as qdrant/bm25")
+        return Finding("sparse vector", "fail", "bm25 without the idf modifier", "Index again.")
+    return Finding("sparse vector", "ok", "bm25, idf; token ids as qdrant/bm25")
 
 
-def _indexes(schema: Mapping[str, Any]) -> Check:
+def _indexes(schema: Mapping[str, Any]) -> Finding:
     missing = [name for name in INDEXED if name not in schema]
     if missing:
-        return Check("payload indexes", "warn", f"none on {', '.join(missing)}", "Filters on them read every point.")
-    return Check("payload indexes", "ok", ", ".join(INDEXED))
+        return Finding("payload indexes", "warn", f"none on {', '.join(missing)}", "Filters on them read every point.")
+    return Finding("payload indexes", "ok", ", ".join(INDEXED))
 
 
-def _payload(points: list[dict[str, Any]]) -> Check:
+def _payload(points: list[dict[str, Any]]) -> Finding:
     for point in points:
         payload = point.get("payload") or {}
         if missing := [key for key in KEYS if key not in payload]:
-            return Check("payload", "fail", f"a point lacks {', '.join(missing)}", "Find it: upwell verify")
+            return Finding("payload", "fail", f"a point lacks {', '.join(missing)}", "Find it: upwell verify")
         if not isinstance(payload["content"], str) or not isinstance(payload["metadata"], dict):
-            return Check("payload", "fail", "content is no text, or metadata no object", "Find it: upwell verify")
-    return Check("payload", "ok", f"content and metadata of {len(points)} points")
+            return Finding("payload", "fail", "content is no text, or metadata no object", "Find it: upwell verify")
+    return Finding("payload", "ok", f"content and metadata of {len(points)} points")
 
 
-def _strangers(points: list[dict[str, Any]]) -> Check:
+def _strangers(points: list[dict[str, Any]]) -> Finding:
     found = sorted({key for point in points for key in point.get("payload") or {} if key in NOT_OURS})
     if found:
-        return Check(
+        return Finding(
             "other keys", "fail", f"{', '.join(found)} at the top level", "Readers would take them for theirs."
         )
-    return Check("other keys", "ok", "none that a reader would take for its own")
+    return Finding("other keys", "ok", "none that a reader would take for its own")
 
 
-def _vectors(points: list[dict[str, Any]]) -> Check:
+def _vectors(points: list[dict[str, Any]]) -> Finding:
     whole = sum(isinstance(v := point.get("vector"), list) or (isinstance(v, dict) and "" in v) for point in points)
     if whole == len(points):
-        return Check("vectors", "ok", f"dense and bm25 on all {len(points)} points looked at")
-    return Check("vectors", "warn", f"{len(points) - whole} of {len(points)} points wait for their dense vector")
+        return Finding("vectors", "ok", f"dense and bm25 on all {len(points)} points looked at")
+    return Finding("vectors", "warn", f"{len(points) - whole} of {len(points)} points wait for their dense vector")
 
 
 def settings_for(url: str, collection: str, physical: str, size: int) -> dict[str, str]:

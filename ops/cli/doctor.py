@@ -14,28 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, print_json
+from ops.cli.findings import Finding
+from ops.cli.output import JSON_OPTION, print_json
 
 SPACE_NEEDED = 500 * 1024 * 1024
 PATIENCE_S = 40.0
 OLDEST_PYTHON = (3, 11)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found.  ``fail``: a first run would not work; ``warn``: it would, but not quite as asked."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    found: str
-    remedy: str | None = None
 
 
 class _Wrong(Exception):
@@ -64,7 +55,7 @@ def doctor(
     for finding in _examine(settings, folders or []):
         findings.append(finding)
         if not as_json:
-            _show(finding)
+            finding.show()
     failed = [finding for finding in findings if finding.verdict == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
@@ -72,12 +63,6 @@ def doctor(
         raise CliError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(f.name for f in failed)}.")
     if not as_json:
         print("Everything a first run needs is there. Start with: upwell up FOLDER")
-
-
-def _show(finding: Finding) -> None:
-    print(f"{finding.verdict:<4}  {finding.name}: {clean(finding.found)}", flush=True)
-    if finding.remedy:
-        print(f"      {clean(finding.remedy)}", flush=True)
 
 
 def _examine(settings: Any, folders: list[Path]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ import typer
 
 from ops.cli.client import Api, find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, clean_lines, print_json, remark
+from ops.cli.output import JSON_OPTION, clean, clean_lines, counted, print_json, remark
 
 app = typer.Typer(help="List documents, see what became of one, and try again what failed.", no_args_is_help=True)
 
@@ -32,7 +32,8 @@ def list_documents(
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY.
     """
-    found = list(_pages(find_api(), limit, state=state, path=path, source=source))
+    asked = {"state": state, "path": path, "source": source, "limit": min(limit, PAGE)}
+    found = list(islice(find_api().pages("/v1/documents", "documents", **asked), limit))
     if as_json:
         print_json({"documents": found})
         return
@@ -73,14 +74,14 @@ def retry(
         raise CliError("Say which document, or --failed for all that failed or are parked.", exit_code=2)
     api = find_api()
     if which is not None:
-        answers = [api.post(f"/v1/documents/{document_id(api, which)}/retry")]
+        api.post(f"/v1/documents/{document_id(api, which)}/retry")
+        count = 1
     else:
-        answers = [api.post("/v1/documents/retry", state=state) for state in ("failed", "parked")]
-    count = sum(_count(answer) for answer in answers)
+        count = sum(api.post("/v1/documents/retry", state=state)["retried"] for state in ("failed", "parked"))
     if as_json:
         print_json({"retried": count})
     else:
-        print(f"{count} document{'' if count == 1 else 's'} will be tried again. Follow with: upwell status --wait")
+        print(f"{counted(count, 'document')} will be tried again. Follow with: upwell status --wait")
 
 
 @app.command("why")
@@ -98,8 +99,8 @@ def why(
     if as_json:
         print_json(answer)
         return
-    print(f"{clean(answer.get('source'))}/{clean(answer.get('path'))}: {clean(answer.get('state') or 'not indexed')}")
-    print(clean(answer.get("reason") or "Nothing is known of it."))
+    print(f"{clean(answer['source'])}/{clean(answer['path'])}: {clean(answer['state'] or 'not indexed')}")
+    print(clean(answer["reason"]))
 
 
 @app.command("chunks")
@@ -113,12 +114,12 @@ def chunks(which: str = WHICH, as_json: bool = JSON_OPTION) -> None:
     if as_json:
         print_json(answer)
         return
-    for chunk in answer.get("chunks") or []:
-        page = f", page {chunk['page']}" if chunk.get("page") is not None else ""
-        heading = f"  {clean(chunk['heading'])}" if chunk.get("heading") else ""
-        vector = "" if chunk.get("embedded", True) else "  (no vector yet)"
-        print(f"--- {chunk.get('index', '?')}{page}{heading}{vector}")
-        print(clean_lines(chunk.get("content", "")))
+    for chunk in answer["chunks"]:
+        page = f", page {chunk['page']}" if chunk["page"] is not None else ""
+        heading = f"  {clean(chunk['heading'])}" if chunk["heading"] else ""
+        vector = "" if chunk["embedded"] else "  (no vector yet)"
+        print(f"--- {chunk['index']}{page}{heading}{vector}")
+        print(clean_lines(chunk["content"]))
 
 
 def document_id(api: Api, which: str) -> str:
@@ -137,40 +138,19 @@ def document_id(api: Api, which: str) -> str:
 
 
 def _named(api: Api, which: str) -> list[dict[str, Any]]:
-    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it.
-
-    The api lists every path that begins so; the one meant comes first within its source.
-    """
-    found = [document for document in _pages(api, MOST, path=which) if document["path"] == which]
-    if found:
+    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it."""
+    if found := _at(api, which):
         return found
     source, slash, path = which.removeprefix("./").partition("/")
     if not slash:
         return []
-    return [document for document in _pages(api, PAGE, path=path, source=source) if document["path"] == path]
+    return _at(api, path, source=source)
 
 
-def _pages(api: Api, most: int, **filters: Any) -> Iterator[dict[str, Any]]:
-    """Yield documents page by page."""
-    cursor: str | None = None
-    left = most
-    while left > 0:
-        answer = api.get("/v1/documents", limit=min(left, PAGE), cursor=cursor, **filters)
-        documents = answer.get("documents") or []
-        yield from documents[:left]
-        left -= len(documents)
-        cursor = answer.get("next_cursor")
-        if not cursor or not documents:
-            return
-
-
-def _count(answer: Any) -> int:
-    """Return how many documents an answer of a retry route is about."""
-    if isinstance(answer, dict):
-        for key in ("retried", "count"):
-            if isinstance(answer.get(key), int):
-                return int(answer[key])
-    return 1
+def _at(api: Api, path: str, **asked: str) -> list[dict[str, Any]]:
+    """Return the documents at a path.  The api lists every path that begins so."""
+    listed = api.pages("/v1/documents", "documents", path=path, limit=PAGE, **asked)
+    return [document for document in islice(listed, MOST) if document["path"] == path]
 
 
 def _print_fields(answer: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from ops.cli.client import Api, find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, print_json, remark
+from ops.cli.output import JSON_OPTION, counted, print_json, remark
 from ops.cli.search import Mode
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _tell(report: dict[str, Any], questions: int, saved: Path | None) -> None:
     """Print the figures, and where the questions came from and went to."""
     from ops.cli.figures import table
 
-    print(f"{questions} {'question' if questions == 1 else 'questions'}")
+    print(counted(questions, "question"))
     print("\n".join(table(report)))
     if "feedback" in report:
         print(_judged(report["feedback"]))
@@ -164,8 +164,8 @@ def _written(here: Api, wanted: int, seed: int, parallel: int) -> tuple[list[Que
 
     made = synthesize(here, wanted, seed=seed, parallel=parallel)
     if len(made.questions) < wanted:
-        why = "; ".join(f"{fault}: {count}" for fault, count in made.faults.most_common())
-        remark(f"upwell: {len(made.questions)} questions, not {wanted}. {why or 'There are no more passages.'}")
+        why = made.why or "There are no more passages."
+        remark(f"upwell: {len(made.questions)} questions, not {wanted}. {why}")
     return made.questions, {"synthesis": made.as_json()}
 
 

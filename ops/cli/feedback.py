@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def read_feedback(api: Api) -> Feedback:
             names[document] = _name(api, document)
         return names[document]
 
-    return collected(_judgements(api), name)
+    return collected(api.pages("/v1/feedback", "feedback", limit=PAGE), name)
 
 
 def collected(judgements: Iterable[Mapping[str, Any]], name: Callable[[str], str | None]) -> Feedback:
@@ -88,16 +88,6 @@ def collected(judgements: Iterable[Mapping[str, Any]], name: Callable[[str], str
         answers_down=len(answers) - sum(answers.values()),
         gone=gone,
     )
-
-
-def _judgements(api: Api) -> Iterator[Mapping[str, Any]]:
-    cursor = None
-    while True:
-        page = api.get("/v1/feedback", limit=PAGE, cursor=cursor)
-        yield from page["feedback"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
 
 
 def _name(api: Api, document: str) -> str | None:

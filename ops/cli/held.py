@@ -8,7 +8,7 @@ import typer
 
 from ops.cli.client import find_api
 from ops.cli.errors import CliError
-from ops.cli.output import JSON_OPTION, clean, print_json, remark
+from ops.cli.output import JSON_OPTION, clean, counted, print_json, remark
 
 app = typer.Typer(help="Deletions that wait for approval: too many files vanished at once.", no_args_is_help=True)
 
@@ -26,11 +26,10 @@ def list_held(as_json: bool = JSON_OPTION) -> None:
     if as_json:
         print_json(answer)
         return
-    found = answer.get("held") or answer.get("documents") or []
-    for document in found:
+    for document in answer["documents"]:
         reason = f"  {clean(document['reason'])}" if document.get("reason") else ""
         print(f"{document['id']}  {clean(document['source'])}/{clean(document['path'])}{reason}")
-    if not found:
+    if not answer["documents"]:
         remark("Nothing is held.")
 
 
@@ -60,5 +59,4 @@ def _decide(verb: str, ids: list[str] | None, *, every: bool, as_json: bool, sai
     if as_json:
         print_json(answer)
         return
-    count = next((value for value in answer.values() if isinstance(value, int)), 0 if every else len(ids or []))
-    print(f"{count} document{'' if count == 1 else 's'} {said}.")
+    print(f"{counted(len(answer['ids']), 'document')} {said}.")

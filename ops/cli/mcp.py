@@ -57,8 +57,10 @@ def http_app(server: MCPServer[Any], key: str | None) -> ASGIApp:
     name that its owner turned to 127.0.0.1 (DNS rebinding).
     """
     from mcp.server.transport_security import TransportSecuritySettings
+    from pydantic import SecretStr
 
-    from ops.cli.mcp_http import LOOPBACK, locked
+    from ops.api.doors import KeyOnly
+    from ops.cli.mcp_http import LOOPBACK
 
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=key is None,
@@ -66,7 +68,7 @@ def http_app(server: MCPServer[Any], key: str | None) -> ASGIApp:
         allowed_origins=[f"http://{name}{port}" for name in LOOPBACK for port in ("", ":*")],
     )
     app = server.streamable_http_app(transport_security=security)
-    return app if key is None else locked(app, key)
+    return app if key is None else KeyOnly(app, SecretStr(key), open_paths=())
 
 
 def make_server(api: Api) -> MCPServer[Any]:

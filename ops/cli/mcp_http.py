@@ -1,9 +1,7 @@
-"""Serves the MCP server over HTTP: who may come in, where it listens, and what is said when it cannot."""
+"""Serves the MCP server over HTTP: where it listens, and what is said when it cannot."""
 
 from __future__ import annotations
 
-import hmac
-import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,24 +10,9 @@ from ops.cli.output import remark
 from workers.contract.loopback import is_loopback
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-NO_KEY = {"error": {"code": "unauthorized", "message": "This needs a key.", "next": "Send Authorization: Bearer KEY."}}
-
-
-def locked(app: ASGIApp, key: str) -> ASGIApp:
-    """Return ``app`` behind a bearer key; a wrong one and none look alike from outside."""
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _has(scope, key):
-            await app(scope, receive, send)
-            return
-        headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(NO_KEY).encode()})
-
-    return guarded
 
 
 def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
@@ -69,9 +52,3 @@ def serve(app: ASGIApp, host: str, port: int, *, locked: bool) -> None:
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _has(scope: Scope, key: str) -> bool:
-    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    scheme, _, sent = given.partition(b" ")
-    return bool(scheme.lower() == b"bearer" and hmac.compare_digest(sent, key.encode()))

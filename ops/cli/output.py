@@ -21,6 +21,11 @@ def remark(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(count: int, what: str) -> str:
+    """Return how many there are: "1 file", "2 files"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def clean(text: object) -> str:
     """Return ``text`` on one line, without control characters that a terminal would obey."""
     return "".join(char if char.isprintable() else " " for char in str(text))
@@ -32,4 +37,5 @@ def clean_lines(text: object) -> str:
 
 
 def is_terminal() -> bool:
+    """Tell whether somebody watches what is printed."""
     return sys.stdout.isatty()

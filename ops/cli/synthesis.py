@@ -45,6 +45,11 @@ class Synthesis:
             key = f"s{len(self.questions) + 1}"
             self.questions.append(Question(key, question, {document: 1.0}, (reply["span"],)))
 
+    @property
+    def why(self) -> str:
+        """Why passages gave no question, most frequent reason first."""
+        return "; ".join(f"{fault}: {count}" for fault, count in self.faults.most_common())
+
     def as_json(self) -> dict[str, Any]:
         """Return what happened."""
         return {"written": len(self.questions), "faults": dict(self.faults), "generated_by": self.model}
@@ -71,10 +76,9 @@ def synthesize(api: Api, wanted: int, *, seed: int, parallel: int) -> Synthesis:
             remark(f"upwell: stopped after {len(made.questions)} questions. {exc}")  # they were paid for: keep them
     del made.questions[wanted:]
     if not made.questions:
-        why = "; ".join(f"{fault}: {count}" for fault, count in made.faults.most_common())
         raise CliError(
-            f"No question came out of {made.faults.total()} passages ({why})."
-            if why
+            f"No question came out of {made.faults.total()} passages ({made.why})."
+            if made.faults
             else "No document has a passage that says enough to be asked about. What is indexed: upwell documents list"
         )
     return made
@@ -82,7 +86,8 @@ def synthesize(api: Api, wanted: int, *, seed: int, parallel: int) -> Synthesis:
 
 def passages(api: Api, seed: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield (document, chunk), one of every document before the second of any; a ``seed`` gives its order again."""
-    waiting = sorted(_documents(api), key=lambda document: str(document["id"]))
+    ready = api.pages("/v1/documents", "documents", state="ready", limit=PAGE)
+    waiting = sorted((document for document in ready if document["chunks"]), key=lambda document: str(document["id"]))
     random.Random(seed).shuffle(waiting)  # noqa: S311 - a sample, no secret
     seen: set[str] = set()
     turn = 0
@@ -98,16 +103,6 @@ def passages(api: Api, seed: int) -> Iterator[tuple[dict[str, Any], dict[str, An
                 yield document, chunks[turn]
         waiting = more
         turn += 1
-
-
-def _documents(api: Api) -> Iterator[dict[str, Any]]:
-    cursor = None
-    while True:
-        page = api.get("/v1/documents", state="ready", limit=PAGE, cursor=cursor)
-        yield from (document for document in page["documents"] if document["chunks"])
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
 
 
 def _says_enough(chunk: dict[str, Any]) -> bool:

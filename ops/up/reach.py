@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote, urlsplit
 
 from ops.up.settings import UpSettings
-from ops.up.stack import without_password
+from workers.contract.addresses import without_password
 
 TIMEOUT_S = 4.0
 

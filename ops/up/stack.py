@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from ops.up.children import Part, Template
 from ops.up.datadir import DataDir
 from ops.up.layers import LAYERS
 from ops.up.ports import HOST, any_free, near
 from ops.up.settings import UpSettings
+from workers.contract.addresses import without_password
 
 EMBEDDED_MODEL = "multilingual-e5-small-q4"
 WANTED_PORTS = {"api": 8080, "qdrant": 6333}
@@ -86,12 +86,6 @@ def _reachable(host: str) -> str:
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return HOST
     return f"[{host}]" if ":" in host else host
-
-
-def without_password(url: str) -> str:
-    """Return ``url`` without user name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def parts(plan: Plan, ports: Mapping[str, int]) -> Iterator[Part]:

@@ -254,7 +254,7 @@ def test_an_answer_that_breaks_off_is_a_failure(api: HTTPServer, upwell: Callabl
 
 
 def test_an_error_in_the_stream_is_shown_with_its_remedy(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
-    fault = {"error": {"code": "chat_away", "message": "The chat endpoint is away.", "next": "Check UPWELL_CHAT_URL."}}
+    fault = {"code": "chat_away", "message": "The chat endpoint is away.", "next": "Check UPWELL_CHAT_URL."}
     api.expect_request("/v1/answer").respond_with_response(sse(("error", fault)))
 
     done = upwell("ask", "What is the boiler code?")
@@ -509,8 +509,8 @@ def test_chunks_are_shown_in_order_with_their_place(api: HTTPServer, upwell: Cal
 
 def test_held_deletions_are_listed_approved_and_rejected(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
     api.expect_request("/v1/held", method="GET").respond_with_json({"documents": [document(state="held")]})
-    api.expect_request("/v1/held/approve", method="POST", json={"ids": [ID]}).respond_with_json({"approved": 1})
-    api.expect_request("/v1/held/reject", method="POST", json={"all": True}).respond_with_json({"rejected": 4})
+    api.expect_request("/v1/held/approve", method="POST", json={"ids": [ID]}).respond_with_json({"ids": [ID]})
+    api.expect_request("/v1/held/reject", method="POST", json={"all": True}).respond_with_json({"ids": [ID] * 4})
 
     assert "inbox/house.md" in upwell("held", "list").out
     assert upwell("held", "approve", ID).out == "1 document will be deleted from the index.\n"

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from workers.adapters.embeddings import ELSEWHERE, QUOTA_WAIT_S, bearer, out_of_quota, retry_after, without_password
+from workers.adapters.embeddings import ELSEWHERE, QUOTA_WAIT_S, bearer, out_of_quota, retry_after
 from workers.adapters.trust import trusted
+from workers.contract.addresses import without_password
 from workers.errors import ChatMisconfigured, ChatUnavailable
 from workers.query.ports import Role
 from workers.query.settings import ChatSettings

@@ -25,6 +25,7 @@ from pydantic_core import from_json, to_json
 from workers.adapters.budget import Allowance
 from workers.adapters.tokens import estimate_tokens
 from workers.adapters.trust import trusted
+from workers.contract.addresses import without_password
 from workers.contract.settings import EmbeddingSettings
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, Permanent, RateLimited
 
@@ -219,12 +220,6 @@ def bearer(key: SecretStr | None, setting: str, error: type[Permanent]) -> str:
     if not (value.isascii() and value.isprintable()):
         raise error(f"{setting} has characters that a key cannot have. Was it copied whole, and alone?")
     return value or "none"
-
-
-def without_password(url: str) -> str:
-    """Return ``url`` as it may be shown: without user name, password and query."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def out_of_quota(status: int, body: Any) -> bool:
