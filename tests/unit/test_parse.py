@@ -6,6 +6,7 @@ import email.message
 import io
 import json
 import os
+import unicodedata
 import zipfile
 
 import pytest
@@ -321,6 +322,23 @@ def test_what_cannot_be_seen_is_taken_out():
 
     assert clean_text(hidden) == "visible text"
     assert clean_text("cafe\u0301\x00\ud800") == "caf\u00e9"
+
+
+def test_more_marks_in_a_row_than_any_writing_needs_are_left_out_whichever_they_are():
+    marks = [chr(code) for code in range(0x300, 0x1E950) if unicodedata.combining(chr(code))]
+    assert len(marks) > 800
+
+    for mark in marks:
+        assert len(clean_text(f"a{mark * 200}b")) <= 2 + 30 * len(unicodedata.normalize("NFC", mark)), hex(ord(mark))
+
+
+def test_a_joiner_stays_where_it_spells_and_goes_where_it_hides():
+    assert clean_text("می\u200cخواهم") == "می\u200cخواهم"
+    assert clean_text("hid\u200c\u200dden ü") == "hidden ü"
+
+
+def test_lines_and_tabs_stay_and_other_controls_go():
+    assert clean_text("a\tb\nc\r\nd\re\x0bf\x00\x7fg") == "a\tb\nc\nd\ne\nfg"
 
 
 def test_the_same_bytes_always_give_the_same_elements(tmp_path):

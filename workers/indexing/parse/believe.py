@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from base64 import b64decode
+from binascii import a2b_base64
 from math import isfinite
 from typing import Any, get_args
 
@@ -82,18 +82,19 @@ def _piece(raw: Any, most_chars: int) -> Piece:
     heading, page, content, tokens, weights = raw
     heading, content = None if heading is None else str(heading), str(content)
     above = None if heading is None else clean_text(heading)[: HEADING_CHARS + 1]
-    clean = Piece(above, _page(page), clean_text(content))
-    if not clean.content.strip() or len(content) > most_chars:
+    clean = clean_text(content)
+    if not clean.strip() or len(content) > most_chars:
         raise ValueError("no piece")
-    if (clean.heading, clean.content) != (heading, content):
-        return clean  # its words are another text's
-    return Piece(clean.heading, clean.page, clean.content, _words(tokens, weights))
+    # Of a text that was not clean the words are another text's.
+    words = _words(tokens, weights) if (above, clean) == (heading, content) else None
+    return Piece(above, _page(page), clean, words)
 
 
 def _words(tokens: str, weights: str) -> Words:
     """Return what a child has packed.  Qdrant refuses a whole write for an id that is there twice."""
-    ids, worth = array("I", b64decode(tokens, validate=True)), array("f", b64decode(weights, validate=True))
-    if len(ids) != len(worth) or max(ids, default=0) > LARGEST_TOKEN or not all(map(isfinite, worth)):
+    ids, worth = array("I", a2b_base64(tokens, strict_mode=True)), array("f", a2b_base64(weights, strict_mode=True))
+    # A sum in 64 bits of numbers of 32 is finite when they all are.
+    if len(ids) != len(worth) or max(ids, default=0) > LARGEST_TOKEN or not isfinite(sum(worth)):
         raise ValueError("no words")
     if len(set(ids)) != len(ids):
         raise ValueError("a word that is there twice")
