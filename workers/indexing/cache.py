@@ -25,6 +25,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
+    BindParameter,
     Column,
     Dialect,
     Engine,
@@ -109,10 +110,10 @@ class EmbeddingCache:
         with schema.reading(self._room()).connect() as connection:
             now = _now(connection)
             for page in _pages([bytes.fromhex(key) for key in keys]):
-                for row in connection.execute(select(vectors).where(vectors.c.key.in_(page))):
-                    found[row.key.hex()] = _unpacked(row.vector)
-                    if row.used_at < now - TOUCH_S:
-                        stale.append(row.key)
+                for key, vector, used_at in connection.execute(_KNOWN, {"page": page}):
+                    found[key.hex()] = _unpacked(vector)
+                    if used_at < now - TOUCH_S:
+                        stale.append(key)
         if stale:
             self._touch(stale)
         return found
@@ -131,12 +132,13 @@ class EmbeddingCache:
             for page in _pages(raw):
                 # Row by row: a statement with many rows in it would be another for each number of rows.
                 rows = [{"key": key, "owner": mark, "until": now + self.flight_s, "now": now} for key in page]
-                _each(connection, _wish(connection.dialect.name), rows)
-                mine = select(flights.c.key).where(flights.c.key.in_(page), flights.c.owner == mark)
-                ours.update(connection.execute(mine).scalars())
+                taken = _each(connection, _wish(connection.dialect.name), rows)
+                # As nearly always: nobody else wants one of them, and there is nothing to ask.
+                mine = page if taken == len(page) else connection.scalars(_MINE, {"page": page, "mark": mark})
+                ours.update(mine)
                 # After the claim: whoever held it before has left the vector in the same moment as the claim.
-                for row in connection.execute(select(vectors).where(vectors.c.key.in_(page))):
-                    known[row.key.hex()] = _unpacked(row.vector)
+                for key, vector, _ in connection.execute(_KNOWN, {"page": page}):
+                    known[key.hex()] = _unpacked(vector)
             arrived = [key for key in ours if key.hex() in known]
             _forget_flights(connection, arrived)
         fetched = frozenset(key.hex() for key in ours) - known.keys()
@@ -300,16 +302,21 @@ def _insert(dialect: str, table: Table) -> Any:
     return insert(table)
 
 
-def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Execute a statement for many rows whose values the driver takes as they are.
+_PAGE: BindParameter[Any] = bindparam("page", expanding=True)
+# Made once: to make a statement of some hundred keys takes longer than to execute it.
+_KNOWN = select(vectors.c.key, vectors.c.vector, vectors.c.used_at).where(vectors.c.key.in_(_PAGE))
+_MINE = select(flights.c.key).where(flights.c.key.in_(_PAGE), flights.c.owner == bindparam("mark"))
+_FORGETTING = delete(flights).where(flights.c.key == bindparam("key"))
+
+
+def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> int:
+    """Execute a statement for many rows whose values the driver takes as they are; returns how many it changed.
 
     SQLAlchemy would look at each value of each row for something to convert, which takes longer than storing them.
     """
     made = _compiled(statement, connection.dialect, tuple(rows[0]))
-    if made.positional:
-        connection.exec_driver_sql(str(made), [tuple(row[name] for name in made.positiontup) for row in rows])
-    else:
-        connection.exec_driver_sql(str(made), list(rows))
+    values = [tuple(row[name] for name in made.positiontup) for row in rows] if made.positional else list(rows)
+    return connection.exec_driver_sql(str(made), values).rowcount
 
 
 @lru_cache(maxsize=8)
@@ -318,8 +325,8 @@ def _compiled(statement: Any, dialect: Dialect, columns: tuple[str, ...]) -> Any
 
 
 def _forget_flights(connection: Connection, keys: Sequence[bytes]) -> None:
-    for page in _pages(keys):
-        connection.execute(delete(flights).where(flights.c.key.in_(page)))
+    if keys:
+        _each(connection, _FORGETTING, [{"key": key} for key in keys])
 
 
 def _now(connection: Connection) -> float:
