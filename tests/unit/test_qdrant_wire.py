@@ -11,13 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import HOST
 from workers.adapters.qdrant import connect
 from workers.adapters.qdrant_models import ResponseHandlingException, UnexpectedResponse
-from workers.adapters.qdrant_wire import ask
+from workers.adapters.qdrant_wire import ask, encoded
 from workers.contract.settings import IndexSettings
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 Answer = Callable[[socket.socket, bytes], None]
 
@@ -191,3 +196,20 @@ def test_connections_end_with_their_client():
         gc.collect()
 
         assert connection.recv(1) == b""
+
+
+@given(numbers=st.lists(FLOATS, max_size=20))
+def test_a_vector_arrives_as_the_same_numbers_of_32_bits_in_few_digits(numbers):
+    vector = np.array(numbers, dtype=np.float32)
+
+    sent = encoded({"points": [{"id": "a", "vector": vector}]})
+
+    [point] = json.loads(sent)["points"]
+    assert np.array(point["vector"], dtype=np.float32).tobytes() == vector.tobytes()
+    assert len(sent) <= len(b'{"points":[{"id":"a","vector":[]}]}') + 16 * len(numbers)
+
+
+def test_an_integer_of_any_size_is_sent_as_it_is():
+    vector = np.array([0.5], dtype=np.float32)
+
+    assert json.loads(encoded({"huge": 2**70, "vector": vector})) == {"huge": 2**70, "vector": [0.5]}

@@ -261,7 +261,7 @@ class QdrantIndex:
     def _put_vectors(self, batch: Sequence[tuple[str, Vector]]) -> None:
         if not batch:
             return
-        vectors = [{"id": key, "vector": vector.tolist()} for key, vector in batch]
+        vectors = [{"id": key, "vector": vector} for key, vector in batch]
         # After the vectors: a crash in between leaves the chunk to be embedded from the cache, never a lie.
         done = {"payload": {"embedded": True}, "filter": {"must": [{"has_id": [key for key, _ in batch]}]}}
         self._write([{"update_vectors": {"points": vectors}}, {"set_payload": done}])
@@ -407,12 +407,18 @@ def _set_payload(
 
 
 def _vectors(point: Point) -> dict[str, Any]:
+    vectors: dict[str, Any] = {SPARSE: _sparse(point)}
+    if point.vector is not None:
+        vectors[UNNAMED] = point.vector
+    return vectors
+
+
+def _sparse(point: Point) -> dict[str, Any]:
+    if point.words is not None and point.name is None:  # as they came, in 32 bits
+        return {"indices": np.asarray(point.words[0]), "values": np.asarray(point.words[1])}
     known = None if point.words is None else SparseVector(point.words[0].tolist(), point.words[1].tolist())
     sparse = names.chunk_vector(point.text, point.name, known)
-    vectors: dict[str, Any] = {SPARSE: {"indices": sparse.indices, "values": sparse.values}}
-    if point.vector is not None:
-        vectors[UNNAMED] = point.vector.tolist()
-    return vectors
+    return {"indices": sparse.indices, "values": sparse.values}
 
 
 def _doc(document_id: str) -> m.FieldCondition:

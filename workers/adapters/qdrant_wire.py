@@ -17,6 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary, finalize
 
 import httpx
+import numpy as np
+import orjson
 from pydantic_core import from_json, to_json
 
 from workers.adapters.qdrant_models import QdrantClient, ResponseHandlingException, UnexpectedResponse
@@ -38,19 +40,27 @@ def ask(client: QdrantClient, collection: str, path: str, body: Mapping[str, Any
     try:
         if lines is not None:
             target = f"/collections/{quote(collection, safe='')}{path}{'?wait=true' if wait else ''}"
-            return from_json(lines.post(target, to_json(body)))["result"]
+            return from_json(lines.post(target, encoded(body)))["result"]
         answer = client.http.client.request(
             type_=dict,
             method="POST",
             url="/collections/{collection_name}" + path,
             path_params={"collection_name": collection},
             params={"wait": "true"} if wait else {},
-            content=to_json(body),
+            content=encoded(body),
             headers=_JSON,
         )
         return answer["result"]
     except (ValueError, KeyError, TypeError) as exc:
         raise ResponseHandlingException(exc) from exc
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """Return ``body`` as JSON.  Vectors may be arrays: a float32 has 9 digits at most, as a number of Python's 17."""
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits in somebody's metadata; Qdrant says what it thinks
+        return to_json(body, fallback=np.ndarray.tolist)
 
 
 class Lines:
