@@ -25,7 +25,8 @@ def alarm(count: int, source: str) -> str:
 
 def held(engine: Engine) -> Sequence[Any]:
     """Return the rows of documents whose deletion waits."""
-    return intake.held_documents(engine)
+    with schema.reading(engine).connect() as connection:
+        return connection.execute(select(documents).where(documents.c.state == State.HELD)).all()
 
 
 def count(engine: Engine, source: str) -> int:

@@ -1,10 +1,10 @@
-"""Settings of the watcher and of the upload store."""
+"""Settings of the watcher."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from workers.contract.settings import BrokerSettings, Group, LedgerSettings, LogSettings
+from workers.contract.settings import BrokerSettings, LedgerSettings, LogSettings
 
 
 class WatcherSettings(LedgerSettings, BrokerSettings, LogSettings):
@@ -28,9 +28,3 @@ class WatcherSettings(LedgerSettings, BrokerSettings, LogSettings):
     )
     probe_interval: float = Field(30.0, gt=0, description="Seconds of silence after which a folder is probed again.")
     polling_interval: float = Field(5.0, gt=0, description="Seconds between scans of a folder that sends no events.")
-
-
-class UploadSettings(Group):
-    """What the upload store takes."""
-
-    upload_max_bytes: int = Field(200_000_000, ge=1, description="Largest upload, in bytes.")

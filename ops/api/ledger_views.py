@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, tuple_, update
-from sqlalchemy.engine import Connection
 
 from ops.api.seldom import Seldom
 from workers.contract import schema
+from workers.contract.intake import ALIVE_S
 from workers.contract.schema import counters, documents, processes, sources
-from workers.contract.states import FINAL, State
-
-ALIVE_S = 15.0
+from workers.contract.states import FINAL, MOVING, State
 
 
 class LedgerViews:
@@ -63,7 +62,7 @@ class LedgerViews:
                 "kind": row.kind,
                 "root": row.root,
                 "alarm": row.alarm,
-                "scanned_at": _iso(row.scanned_at),
+                "scanned_at": iso(row.scanned_at),
             }
             for row in rows
         ]
@@ -94,11 +93,10 @@ class LedgerViews:
 
         With ``expects_watcher``, silence is not enough: right after a start nobody has looked at the folders yet.
         """
-        moving = [state for state in State if state not in FINAL]
         with self._reading.connect() as connection:
             now = connection.scalar(select(schema.now(connection))) or 0.0
             open_documents = connection.scalar(
-                select(documents.c.id).where(documents.c.state.in_(moving)).limit(1)
+                select(documents.c.id).where(documents.c.state.in_(MOVING)).limit(1)
             ) or connection.scalar(select(documents.c.id).where(schema.PENDING).limit(1))
             unscanned = connection.scalar(
                 select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
@@ -176,7 +174,7 @@ class LedgerViews:
     def ping(self) -> None:
         """Raise what the database raises when it is away."""
         with self._reading.connect() as connection:
-            _answer(connection)
+            connection.execute(select(func.count()).select_from(schema.meta))
 
 
 NEXT_STEPS = {
@@ -213,7 +211,7 @@ def summary(row: Row[Any]) -> dict[str, Any]:
         "tokens": row.tokens,
         "title": row.title,
         "filetype": row.filetype,
-        "indexed_at": _iso(row.indexed_at),
+        "indexed_at": iso(row.indexed_at),
     }
 
 
@@ -222,18 +220,17 @@ def details(row: Row[Any]) -> dict[str, Any]:
     return summary(row) | {
         "error_class": row.error_class,
         "attempts": row.attempts,
-        "next_try_at": _iso(row.next_try_at),
-        "observed_at": _iso(row.observed_at),
-        "searchable_at": _iso(row.searchable_at),
+        "next_try_at": iso(row.next_try_at),
+        "observed_at": iso(row.observed_at),
+        "searchable_at": iso(row.searchable_at),
         "parse_ms": row.parse_ms,
         "collection": row.collection,
         "recipe": row.recipe,
     }
 
 
-def _iso(seconds: float | None) -> str | None:
-    from datetime import UTC, datetime
-
+def iso(seconds: float | None) -> str | None:
+    """Return a time as the api tells it."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
@@ -244,7 +241,3 @@ def _cursor(row: Row[Any]) -> str:
 def _position(cursor: str) -> tuple[str, str]:
     source, path = json.loads(base64.urlsafe_b64decode(cursor))
     return str(source), str(path)
-
-
-def _answer(connection: Connection) -> None:
-    connection.execute(select(func.count()).select_from(schema.meta))

@@ -12,13 +12,14 @@ import redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ops.api.ledger_views import ALIVE_S, LedgerViews
+from ops.api.ledger_views import LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.adapters.trust import trusted
 from workers.contract.addresses import without_password
 from workers.contract.disk import room
 from workers.contract.identity import TENANT
+from workers.contract.intake import ALIVE_S
 from workers.contract.messages import Queue
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
 
 from ops.api.errors import ApiError
+from ops.api.ledger_views import iso
 from workers.housekeeping.docket import Audit, Docket
+from workers.housekeeping.findings import BY_PEOPLE
 
 router = APIRouter(tags=["verify"])
 
@@ -58,9 +59,9 @@ def told(audit: Audit) -> dict[str, Any]:
         "asked_by": audit.asked_by,
         "repair": audit.repair,
         "deep": audit.deep,
-        "asked_at": _iso(audit.asked_at),
-        "started_at": _iso(audit.started_at),
-        "finished_at": _iso(audit.finished_at),
+        "asked_at": iso(audit.asked_at),
+        "started_at": iso(audit.started_at),
+        "finished_at": iso(audit.finished_at),
         "progress": audit.progress,
         "report": audit.report,
     }
@@ -73,7 +74,7 @@ def summary(engine: Engine) -> dict[str, Any]:
     report = (finished.report if finished is not None else None) or {}
     left = report.get("after") if finished is not None and finished.repair else report.get("findings")
     return {
-        "finished_at": _iso(finished.finished_at) if finished is not None else None,
+        "finished_at": iso(finished.finished_at) if finished is not None else None,
         "finished_at_s": finished.finished_at if finished is not None else None,
         "clean": report.get("clean"),
         "failed": report.get("failed"),
@@ -92,8 +93,4 @@ def _counts(findings: dict[str, Any] | None) -> dict[str, int]:
 
 def _by_people(findings: dict[str, Any] | None) -> dict[str, Any]:
     """What no repair touches."""
-    return {kind: each for kind, each in (findings or {}).items() if kind in ("foreign", "vanished")}
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return {kind: each for kind, each in (findings or {}).items() if kind in BY_PEOPLE}

@@ -50,7 +50,7 @@ def make_celery(
     """Return a Celery application for ``role``.
 
     A producer gives up on a stuck broker after about 2 x 3 s, because its hint is only a short cut; a worker waits
-    longer.  Only a client (who asks the query worker) has a result backend.
+    longer.  A producer, which sends hints, has no result backend.
     """
     app = _Celery(
         name, broker=url, backend=url if role in ("client", "worker") else None, set_as_current=role == "worker"

@@ -24,6 +24,8 @@ from workers.contract.states import State
 
 OBSERVED_AT_ONCE = 500
 OWNER_CHARS = 128
+ALIVE_S = 15.0
+"""A process whose last beat is younger lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,12 +370,3 @@ def leave(engine: Engine, kind: str) -> None:
     """Say that this process ends on purpose."""
     with engine.begin() as connection:
         connection.execute(delete(processes).where(processes.c.name == process_name(kind)))
-
-
-def held_documents(engine: Engine, source: str | None = None) -> Sequence[Any]:
-    """Return the rows of documents whose deletion waits for approval."""
-    query = select(documents).where(documents.c.state == State.HELD)
-    if source is not None:
-        query = query.where(documents.c.source == source)
-    with schema.reading(engine).connect() as connection:
-        return connection.execute(query).all()

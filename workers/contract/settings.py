@@ -117,23 +117,6 @@ class EmbeddingSettings(Group):
         None, description="Send input_type (query or passage) with every request; unset: only to the bundled model."
     )
     embeddings_timeout: float = Field(60.0, gt=0, description="Seconds to wait for one embedding request.")
-    embeddings_batch_inputs: int = Field(128, ge=1, le=2048, description="Most texts in one embedding request.")
-    embeddings_batch_tokens: int = Field(
-        100_000, ge=64, le=300_000, description="Most tokens (estimated) in one embedding request."
-    )
-    embeddings_concurrency: int = Field(
-        16, ge=1, le=64, description="Most embedding requests in flight per index worker; how many, latency decides."
-    )
-    embeddings_tpm: int | None = Field(
-        None,
-        ge=1,
-        description="Tokens per minute that all index workers together may send; unset: as the endpoint's headers say.",
-    )
-    embeddings_rpm: int | None = Field(
-        None,
-        ge=1,
-        description="Requests per minute of all index workers together; unset: as the endpoint's headers say.",
-    )
 
 
 class SourceSettings(Group):

@@ -22,3 +22,5 @@ class State(StrEnum):
 
 FINAL = frozenset({State.READY, State.PARKED, State.EMPTY, State.SKIPPED, State.HELD, State.DELETED})
 """States in which nothing more will happen by itself."""
+
+MOVING = frozenset(State) - FINAL

@@ -16,7 +16,7 @@ from workers.errors import WorkerError
 from workers.housekeeping import audit as auditing
 from workers.housekeeping.books import Books
 from workers.housekeeping.docket import Audit, Docket, LostTurn
-from workers.housekeeping.findings import Kind
+from workers.housekeeping.findings import BY_PEOPLE
 from workers.housekeeping.notebook import Notebook
 from workers.housekeeping.ports import AuditedIndex, Files
 from workers.housekeeping.repair import HintSender, Repair
@@ -149,7 +149,7 @@ class Auditor:
                 "unsettled": unsettled,
                 "surplus": index.count() - self._books.chunks(index.collection),
             }
-            by_people = any(found.found[kind] for kind in (Kind.VANISHED, Kind.FOREIGN))
+            by_people = any(found.found[kind] for kind in BY_PEOPLE)
             return report | {"clean": not (after.found or unsettled or found.unchecked or by_people)}
 
     def _check(self, running: auditing.Audit, notebook: Notebook, progress: auditing.Progress) -> tuple[Report, int]:

@@ -10,14 +10,13 @@ from typing import Any
 from sqlalchemy import Engine, Row, case, func, select, update
 
 from workers.contract import schema
-from workers.contract.intake import Stat
+from workers.contract.intake import ALIVE_S, Stat
 from workers.contract.schema import documents, processes, sources
-from workers.contract.states import FINAL, State
+from workers.contract.states import FINAL, MOVING, State
 from workers.housekeeping.findings import Booked
 from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
 
 PAGE = 1000
-ALIVE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,11 @@ class Books:
 
     def at_rest(self) -> bool:
         """Tell whether an index worker has been here, every folder has been scanned and nothing is being worked on."""
-        moving = [state for state in State if state not in FINAL]
         with self._reading.connect() as connection:
             unscanned = connection.scalar(
                 select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
             )
-            moving_one = connection.scalar(select(documents.c.id).where(documents.c.state.in_(moving)).limit(1))
+            moving_one = connection.scalar(select(documents.c.id).where(documents.c.state.in_(MOVING)).limit(1))
             collection = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == COLLECTION_FACT))
         return collection is not None and unscanned is None and moving_one is None and not self.busy_sources()
 

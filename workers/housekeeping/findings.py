@@ -29,7 +29,8 @@ class Kind(StrEnum):
     FOREIGN = "foreign"  # points that are not ours; never touched
 
 
-REPAIRED_BY_ITSELF = frozenset(Kind) - {Kind.VANISHED, Kind.FOREIGN}
+BY_PEOPLE = frozenset({Kind.VANISHED, Kind.FOREIGN})
+"""What no repair touches."""
 
 REMEDIES: dict[Kind, str] = {
     Kind.LOST: "upwell verify --repair stores them again; texts that were embedded before cost nothing.",

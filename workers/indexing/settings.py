@@ -25,7 +25,7 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
         120.0, ge=1, description="Seconds an index worker may be silent before its documents go to others."
     )
     parser_children: int = Field(
-        max(1, min(8, os.cpu_count() or 1)),
+        default_factory=lambda: max(1, min(8, os.cpu_count() or 1)),
         ge=1,
         le=64,
         description="Parser processes per index worker; one more for what was just saved while all are busy.",
@@ -41,13 +41,30 @@ class IndexWorkerSettings(LedgerSettings, BrokerSettings, IndexSettings, Embeddi
     chunk_target: int = Field(800, ge=100, le=8000, description="Characters that a chunk aims at.")
     chunk_max: int = Field(1600, ge=200, le=16000, description="Most characters of a chunk.")
     metadata_rules: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
+        {},
         description="Metadata by folder, as JSON: patterns as in .gitignore, or SOURCE:pattern, and fields, e.g."
         ' {"contracts/**": {"type": "contract"}}; a later pattern wins.',
     )
     metadata_indexes: dict[str, Literal["keyword", "integer", "float", "bool", "datetime"]] = Field(
-        default_factory=dict,
+        {},
         description="Payload indexes for your own metadata, as JSON: field and type (keyword, integer, float, bool,"
         " datetime); other fields get one by their first value.",
+    )
+    embeddings_batch_inputs: int = Field(128, ge=1, le=2048, description="Most texts in one embedding request.")
+    embeddings_batch_tokens: int = Field(
+        100_000, ge=64, le=300_000, description="Most tokens (estimated) in one embedding request."
+    )
+    embeddings_concurrency: int = Field(
+        16, ge=1, le=64, description="Most embedding requests in flight per index worker; how many, latency decides."
+    )
+    embeddings_tpm: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens per minute that all index workers together may send; unset: as the endpoint's headers say.",
+    )
+    embeddings_rpm: int | None = Field(
+        None,
+        ge=1,
+        description="Requests per minute of all index workers together; unset: as the endpoint's headers say.",
     )
     start_timeout: float = Field(60.0, gt=0, description="Seconds to wait at start for servers that are not up yet.")
