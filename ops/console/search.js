@@ -97,6 +97,7 @@ function learnFields(hits) {
 }
 
 async function runSearch(query) {
+  stopAsking();
   $("answer").hidden = true;
   searches += 1;
   const mine = searches;
@@ -117,7 +118,7 @@ async function runSearch(query) {
 }
 
 function searchFailed(error) {
-  $("hits-note").textContent = error.message;
+  showHits([], error.message);
 }
 
 function why(hit) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -132,6 +133,74 @@ def test_a_question_is_answered_with_a_citation(page):
 
     assert page.inner_text("#answer-text") == "The boiler code is 4711. [1]"
     assert "house.md" in page.inner_text("#citations")
+
+
+def stream(*events: tuple[str, dict]) -> dict:
+    """Return what the api would stream, for answers that the stack does not give at will."""
+    body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+    return {"status": 200, "content_type": "text/event-stream", "body": body}
+
+
+def test_what_must_be_known_of_an_answer_is_said(page):
+    cited = {"n": 1, "path": "house.md", "quote": "The code is 4711.", "reindexing": True}
+    done = {
+        "answer": "The code is 4711. [1]", "citations": [cited], "refused": False, "generated_by": "extractive",
+        "note": "The chat model does not answer.", "degraded": "Searched by words.", "hits": [], "took_ms": 1,
+    }  # fmt: skip
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("restart", {"reason": "x"}), ("done", done))))
+    page.fill("#query", "What is the code?")
+    page.click("button[value=ask]")
+
+    expect(page.locator("#citations li")).to_contain_text("changed since; it is being indexed again")
+    expect(page.locator("#answer-note")).to_have_text(
+        "The chat model does not answer. Searched by words. In the documents' own words."
+    )
+    expect(page.locator("#stop")).to_be_hidden()
+
+
+def test_an_answer_can_be_stopped_and_none_disturbs_a_later_search(page):
+    waiting = []
+    page.route("**/v1/answer", lambda route: waiting.append(route))  # it never comes
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#answer-note")).to_have_text("Stopped.")
+    expect(page.locator("#stop")).to_be_hidden()
+
+    page.click("button[value=ask]")
+    expect(page.locator("#stop")).to_be_visible()
+    page.fill("#query", "parrot")
+    page.click("button[value=search]")
+    expect(page.locator("#hits li").first).to_contain_text("evil.md")
+    expect(page.locator("#answer")).to_be_hidden()
+    assert len(waiting) == 2
+    assert "aborted" in str(waiting[1].request.failure).lower()
+
+
+def test_text_runs_right_to_left_where_its_letters_do(page):
+    hit = {"id": "1", "doc_id": "1", "content": "رمز المرجل.", "metadata": {"path": "a.md"}, "highlights": [[0, 3]]}
+    found = {"id": "q", "hits": [hit, hit | {"content": "the boiler code."}], "mode": "hybrid", "took_ms": 1}
+    page.route("**/v1/search", lambda route: route.fulfill(json=found))
+    page.fill("#query", "المرجل")
+    page.click("button[value=search]")
+    arabic, english = (page.locator(f"#hits li:nth-child({n}) mark").bounding_box() for n in (1, 2))
+    box = page.locator("#hits").bounding_box()
+
+    assert arabic["x"] > box["x"] + box["width"] / 2 > english["x"]
+
+
+def test_a_refused_search_leaves_no_hits_of_another_query(stack, browser):
+    page = browser.new_page()  # of its own: the browser notes the refusal as an error of the page
+    page.goto(stack.state["addresses"]["api"])
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    expect(page.locator("#hits li")).not_to_have_count(0)
+    page.locator("#query").evaluate("field => { field.value = 'x'.repeat(5000) }")
+    page.click("button[value=search]")
+
+    expect(page.locator("#hits-note")).to_contain_text("query: must have at most 4,000 characters.")
+    expect(page.locator("#hits li")).to_have_count(0)
+    page.close()
 
 
 def votes(stack: Stack) -> list[tuple[str, str, str, str | None]]:
