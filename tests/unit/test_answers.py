@@ -320,6 +320,33 @@ def test_a_question_that_stands_alone_is_left_alone():
     assert by_rule("And in winter?", history) == "Who cuts the hedge? And in winter?"
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "understood"),
+    [
+        ("And what about the boiler code?", "The boiler code is 4711. [1]", None),
+        ("And in winter?", "The hedge is cut in June by Meyer Gardens. [1]", "Who cuts the hedge? And in winter?"),
+        ("And which code do they cut?", "The hedge is cut in June by Meyer Gardens. [1]", "Who cuts the hedge? "),
+    ],
+)
+def test_a_follow_up_that_names_another_subject_is_not_mixed_with_the_last(question, answer, understood):
+    talk = [
+        Message(role="user", content="Who cuts the hedge?"),
+        Message(role="assistant", content="Meyer Gardens. [1]"),
+    ]
+    told = ask(Index("The boiler code is 4711.", HOUSE[1], "In winter it snows."), query=question, messages=talk)
+
+    assert told["answer"] == answer
+    assert told.get("question", "").startswith(understood or "")
+    assert ("question" in told) == (understood is not None)
+
+
+def test_a_documents_own_reference_is_not_taken_for_a_citation_of_ours():
+    answer = ask(Index("The boiler code is 4711 [2].", "The hedge is cut in June."))
+
+    assert answer["answer"] == "The boiler code is 4711 (2). [1]"
+    assert quotes(answer) == ["The boiler code is 4711 [2]."]
+
+
 def test_a_model_rewrites_a_follow_up_and_its_question_is_searched(chat):
     def script(messages):
         if "Rewrite the last message" in messages[0]["content"]:

@@ -14,7 +14,7 @@ from workers.adapters.embeddings import InputRefused
 from workers.adapters.tokens import estimate_tokens
 from workers.errors import ChatMisconfigured, ChatUnavailable, EmbedderMisconfigured, EmbedderUnavailable
 from workers.query.extractive import Extract, extract
-from workers.query.followup import standalone
+from workers.query.followup import changes_the_subject, standalone
 from workers.query.listening import Cancelled, Writer
 from workers.query.ports import Embedder, Reranker, SearchIndex
 from workers.query.prompt import prompt
@@ -103,8 +103,7 @@ class Answering:
         question = standalone(
             request.query, request.history, writer=self.writer, budget=self.context_tokens, cancelled=cancelled
         )
-        asked = request if question == request.query else request.model_copy(update={"query": question})
-        [result] = self.search([asked])
+        asked, result = self._understood(request, question)
         emit("hits", {"hits": [hit.as_json() for hit in result.hits], "mode": result.mode})
         draft = self._draft(asked, result, emit, cancelled)
         body = self._settled(draft)
@@ -116,6 +115,17 @@ class Answering:
             "degraded": result.degraded,
             "took_ms": round((time.monotonic() - started) * 1000, 1),
         }
+
+    def _understood(self, request: AnswerRequest, question: str) -> tuple[AnswerRequest, SearchResult]:
+        """Return the request as it is asked and what it finds: with ``question``, unless that mixes two subjects."""
+        if question == request.query:
+            return request, self.search([request])[0]
+        asked = request.model_copy(update={"query": question})
+        if not question.endswith(request.query):  # not joined by rule: a model has understood it
+            return asked, self.search([asked])[0]
+        together, alone = self.search([asked, request])
+        best = [result.hits[0].found.content if result.hits else "" for result in (together, alone)]
+        return (request, alone) if changes_the_subject(request.query, question, *best) else (asked, together)
 
     # ------------------------------------------------------------------------------------------------------ drafts
 

@@ -37,6 +37,7 @@ ALIKE = 0.05
 """Fits nearer than this to the best are not told apart: under "How to stop" the first sentence says how to stop."""
 
 _ITEM = re.compile(r"^(?:[-*•‣–·]|\(?\d{1,3}[.)])\s+")
+_REFERENCE = re.compile(r"\[(\d{1,4})\]")
 _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
 
 
@@ -63,8 +64,8 @@ class Statement:
 
     @property
     def text(self) -> str:
-        """The words as they are said in an answer: on one line, without the mark of a list."""
-        return _ITEM.sub("", " ".join(self.quote.split()))
+        """The words as they are said in an answer: on one line, without the mark of a list; [1] is for our citations."""
+        return _REFERENCE.sub(r"(\1)", _ITEM.sub("", " ".join(self.quote.split())))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from workers.adapters.bm25 import query_vector
+from workers.adapters.bm25 import document_vector, query_vector
 from workers.errors import ChatMisconfigured, ChatUnavailable
 from workers.query.listening import Writer
 from workers.query.prompt import rewriting
@@ -85,6 +85,20 @@ def leans(question: str) -> bool:
     if _OPENS.match(question.strip()) or _LEANS & set(_lower(question)):
         return True
     return len(query_vector(question).indices) <= FEW_WORDS
+
+
+def changes_the_subject(question: str, whole: str, together: str, alone: str) -> bool:
+    """Tell whether a question that only opens like a follow-up ("And what about the boiler code?") names what it is about.
+
+    ``whole`` has the earlier questions before it, ``together`` is the best passage for that, ``alone`` the best for the
+    question itself: which has all of its words, while no passage speaks of both.  One word may be in any text, and "it"
+    is something said before.
+    """
+    own = set(query_vector(question).indices)
+    if len(own) <= FEW_WORDS or _LEANS & set(_lower(question)):
+        return False
+    said, earlier = set(document_vector(together).indices), set(query_vector(whole).indices) - own
+    return own <= set(document_vector(alone).indices) and (own.isdisjoint(said) or earlier.isdisjoint(said))
 
 
 def _names(history: Sequence[Message]) -> list[str]:
