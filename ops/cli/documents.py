@@ -17,7 +17,7 @@ app = typer.Typer(help="List documents, see what became of one, and try again wh
 
 PAGE = 200
 MOST = 10_000
-WHICH = typer.Argument(..., metavar="ID", help="Id of a document, or its path where only one source has it.")
+WHICH = typer.Argument(..., metavar="ID", help="Id of a document, or its path or file name where only one has it.")
 
 
 @app.command("list")
@@ -138,13 +138,17 @@ def document_id(api: Api, which: str) -> str:
 
 
 def _named(api: Api, which: str) -> list[dict[str, Any]]:
-    """Return the documents called ``which``: PATH, or SOURCE/PATH as lists show it."""
+    """Return the documents called ``which``: PATH, SOURCE/PATH as lists show it, or a file's name."""
     if found := _at(api, which):
         return found
     source, slash, path = which.removeprefix("./").partition("/")
-    if not slash:
-        return []
-    return _at(api, path, source=source)
+    return _at(api, path, source=source) if slash else _of_name(api, which)
+
+
+def _of_name(api: Api, name: str) -> list[dict[str, Any]]:
+    """Return the documents whose file is called so; none where there are too many documents to look at all of them."""
+    everything = list(islice(api.pages("/v1/documents", "documents", limit=PAGE), MOST + 1))
+    return [one for one in everything if one["path"].endswith(f"/{name}")] if len(everything) <= MOST else []
 
 
 def _at(api: Api, path: str, **asked: str) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ def evaluate(
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY; for --against URL its key is UPWELL_AGAINST_API_KEY.
     """
+    from ops.cli import presence
     from ops.cli.testsets import require_new, save_questions
 
     here = find_api()
@@ -83,6 +84,9 @@ def evaluate(
     else:
         asked, more = _read(here, questions)
     asked = asked[:most]
+    more |= {"documents": presence.presence(here, asked)}
+    if (fault := presence.told(more["documents"])) is not None:
+        remark(f"upwell: {fault}")
     if save is not None:
         save_questions(save, asked)
     report, rows = _measure(asked, measured, answers, k, span_k, parallel)

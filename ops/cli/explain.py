@@ -14,7 +14,9 @@ from ops.cli.search import NAMES, Mode
 
 
 def explain(
-    which: str = typer.Argument(..., metavar="DOC", help="Id of a document, or its path where only one source has it."),
+    which: str = typer.Argument(
+        ..., metavar="DOC", help="Id of a document, or its path or file name where only one has it."
+    ),
     text: str = typer.Argument(..., metavar="QUERY", help="What was looked for."),
     limit: int = typer.Option(10, "-k", "--limit", min=1, max=100, help="Hits that the search shows."),
     filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),

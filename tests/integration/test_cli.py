@@ -440,6 +440,15 @@ def test_a_document_is_shown_by_id_by_path_and_by_source_and_path(
         assert "title: House" in done.out
 
 
+def test_a_file_name_is_enough_where_only_one_document_has_it(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
+    documents(api, document("notes/house.md"), document("a/readme.md"), document("b/readme.md"))
+    api.expect_request(f"/v1/documents/{ID}").respond_with_json(document("notes/house.md", title="House"))
+
+    assert "title: House" in upwell("documents", "show", "house.md").out
+    assert "not unique" in upwell("documents", "show", "readme.md").err
+    assert upwell("documents", "show", "ouse.md").code == 1
+
+
 def test_a_path_that_two_sources_have_is_not_guessed(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
     documents(api, document(), document(source="archive"))
 

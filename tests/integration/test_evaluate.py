@@ -122,6 +122,21 @@ def test_hits_are_measured_and_the_questions_stay_out_of_the_query_log(serve, ev
         assert connection.execute(schema.queries.select()).all() == []
 
 
+def test_documents_that_are_not_in_the_index_are_named_before_anything_is_measured(serve, evaluate, tmp_path, engine):
+    register_source(engine, "docs", "folder", str(tmp_path))
+    observe(engine, [Observation("docs", b"notes/0.md", Stat(1, 1, 1))])
+    with engine.begin() as connection:
+        connection.execute(documents.update().values(chunks=1))
+    asked = questions(tmp_path, BOILER, HEDGE, HEDGE | {"documents": ["1.md", "2.md", "3.md", "4.md"]})
+    with serve(House()) as address:
+        _, out, told = evaluate(address, asked, "--mode", "lexical", "--json")
+        _, _, silent = evaluate(address, questions(tmp_path, BOILER), "--mode", "lexical")
+
+    assert "4 of 5 documents that the questions name are not in the index (1.md, 2.md, 3.md, …)" in told
+    assert json.loads(out)["documents"] == {"named": 5, "missing": ["1.md", "2.md", "3.md", "4.md"]}
+    assert "not in the index" not in silent
+
+
 def test_two_files_of_one_name_are_not_the_right_document_twice(serve, evaluate, tmp_path):
     house = House("The boiler code is 4711.", "The boiler code is 4712.")
     for number, chunk in enumerate(house.chunks):

@@ -64,7 +64,7 @@ class Statement:
 
     @property
     def text(self) -> str:
-        """The words as they are said in an answer: on one line, without the mark of a list; [1] is for our citations."""
+        """The words as they are said in an answer: on one line, without the mark of a list; "[1]" is ours."""
         return _REFERENCE.sub(r"(\1)", _ITEM.sub("", " ".join(self.quote.split())))
 
 

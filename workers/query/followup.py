@@ -88,7 +88,7 @@ def leans(question: str) -> bool:
 
 
 def changes_the_subject(question: str, whole: str, together: str, alone: str) -> bool:
-    """Tell whether a question that only opens like a follow-up ("And what about the boiler code?") names what it is about.
+    """Tell whether a question that opens like a follow-up ("And what about the boiler code?") names what it is about.
 
     ``whole`` has the earlier questions before it, ``together`` is the best passage for that, ``alone`` the best for the
     question itself: which has all of its words, while no passage speaks of both.  One word may be in any text, and "it"
