@@ -70,6 +70,8 @@ def search(
         remark(f"upwell: searched {answer.get('mode')}. {clean(answer['degraded'])}")
     elif answer.get("mode") and answer["mode"] != mode.value:
         remark(f"upwell: searched {answer['mode']} only; vectors are not available right now. See: upwell status")
+    if answer.get("note"):
+        remark(f"upwell: {clean(answer['note'])}")
     if not hits:
         remark("Nothing found. What is indexed: upwell documents list")
     for number, hit in enumerate(hits, 1):

@@ -113,7 +113,8 @@ async function runSearch(query) {
   const count = `${result.hits.length} ${result.hits.length === 1 ? "hit" : "hits"}, ${result.mode} search, ${Math.round(result.took_ms)} ms`;
   const nothing = conditions.length ? "Nothing found that fits the conditions. Remove one of them." : "Nothing found.";
   const note = result.hits.length ? count : nothing;
-  showHits(result.hits, result.degraded ? `${note} (${result.degraded})` : note, { id: result.id, query, filters: narrowed });
+  const told = [note, result.degraded && `(${result.degraded})`, result.note].filter(Boolean).join(" ");
+  showHits(result.hits, told, { id: result.id, query, filters: narrowed });
   showFacets(result.facets, result.facets_over);
 }
 

@@ -144,6 +144,9 @@ class Memory:
             for one, indices in around
         }
 
+    def unknown(self, fields: Collection[str]) -> Mapping[str, str | None]:
+        return {}
+
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         return []
 

@@ -261,6 +261,17 @@ def test_the_fused_score_is_what_both_lists_make_together(client, collection, se
     assert "dense" not in next(one for one in found if one.content == "boiler").lists
 
 
+def test_fields_that_nothing_has_are_told_with_the_one_spelled_most_like_them(client, collection, search, qdrant_url):
+    index = QdrantIndex(client, collection, qdrant_url)
+    metadata = {"jurisdiction": "DE", "summary": "x" * 300, "court": {"name": "high"}}
+    payload = {"content": "", "metadata": metadata, "doc_id": "d", "version": "1", "chunk_index": 0, "digest": "0"}
+    index.put([Point(point_id(0), "word", {**payload, "tenant": "default"})], 1)
+
+    fields = {"jurisdiction", "metadata.summary", "court.name", "doc_id", "jurisdiktion", "court.nam", "zzz"}
+    assert search.unknown(fields) == {"jurisdiktion": "jurisdiction", "court.nam": "court.name", "zzz": None}
+    assert search.unknown(()) == {}
+
+
 def test_what_waits_for_its_vector_is_not_behind_what_is_only_somehow_near(client, collection, search):
     """A file that was just saved: all of its words are asked for, and the others' vectors are there already."""
     texts = ["boiler code"] + ["hedge code"] * 9

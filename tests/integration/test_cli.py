@@ -145,6 +145,13 @@ def test_search_says_when_it_had_to_do_without_vectors(api: HTTPServer, upwell: 
     assert "Nothing found" in done.err
 
 
+def test_search_passes_on_what_must_be_known_of_the_request(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
+    note = "No document has a field 'jurisdiktion'. Is it 'jurisdiction'?"
+    api.expect_request("/v1/search").respond_with_json({"hits": [], "mode": "hybrid", "took_ms": 1, "note": note})
+
+    assert f"upwell: {note}\nNothing found" in upwell("search", "boiler").err
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_counts_that_are_not_of_everything_say_so(
     api: HTTPServer, upwell: Callable[..., Outcome], complete: bool

@@ -10,7 +10,7 @@ from workers.adapters.bm25 import query_vector
 from workers.adapters.chat import ChatClient
 from workers.errors import EmbedderUnavailable
 from workers.query.answer import Answering
-from workers.query.filters import EVERYTHING, matches
+from workers.query.filters import EVERYTHING, Exists, matches
 from workers.query.listening import Writer
 from workers.query.relevance import UNRELATED
 from workers.query.requests import AnswerRequest
@@ -59,6 +59,11 @@ class Index:
 
     def languages(self):
         return ("english",)
+
+    def unknown(self, fields):
+        return {
+            field: None for field in sorted(fields) if not any(matches(Exists(field), c.payload) for c in self.chunks)
+        }
 
     def chunks_of(self, document, *, limit):
         return [c for c in self.chunks if c.doc_id == document][:limit]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.answering import Away, Index, Near, ask, found
+from tests.support.answering import Away, Index, Near, answering, ask, found
 from workers.adapters.bm25 import languages_of, word_ids
 from workers.errors import ChatUnavailable, IndexUnavailable
 from workers.query.answer import REFUSAL
@@ -263,6 +263,20 @@ def test_half_a_citation_is_not_shown_before_it_is_whole():
 
     assert given == ["The pump is red [1]. ", "The lid is blue [1]."]
     assert checked.cited == [1]
+
+
+def test_a_filter_of_a_field_that_nothing_has_is_told_in_search_and_answer():
+    index = Index("The boiler code is 4711.")
+    told = "No document has a field 'jurisdiktion'."
+    mistaken = SearchRequest(query="boiler", filters={"not": {"jurisdiktion": "DE"}})
+
+    found = search(mistaken, index=index, embedder=Away()).as_json()
+    answer = answering(index).answer(AnswerRequest(query="boiler code?", filters={"jurisdiktion": "DE"}))
+
+    assert (len(found["hits"]), found["note"]) == (1, told)
+    assert (answer["refused"], answer["note"]) == (True, told)
+    right = SearchRequest(query="boiler", filters={"title": "T"})
+    assert "note" not in search(right, index=index, embedder=Away()).as_json()
 
 
 def test_copies_are_shown_once_in_a_short_list_and_each_in_a_long_one():

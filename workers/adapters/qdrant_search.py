@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from workers.adapters.qdrant_wire import ask, unanswered
 from workers.contract.identity import TENANT
 from workers.contract.settings import IndexSettings
 from workers.errors import IndexMisconfigured, IndexUnavailable
-from workers.query.filters import EVERYTHING, AnyOf, Condition, fields_of
+from workers.query.filters import EVERYTHING, AnyOf, Condition, Exists, fields_of
 from workers.query.ports import VectorRefused
 from workers.query.values import Background, Found, Place, Vector
 
@@ -142,6 +143,23 @@ class QdrantSearch:
                 key=lambda each: each.chunk_index,
             )
             for one, points in zip(found, answers, strict=True)
+        }
+
+    def unknown(self, fields: Collection[str]) -> Mapping[str, str | None]:
+        """A field gets an index when it is first seen; those without one are looked for: not every one gets it."""
+        keys = {field: payload_key(field) for field in sorted(fields)}
+        types = self._types_of(set(keys.values()))
+        asked = [field for field, key in keys.items() if key not in types]
+        if not asked:
+            return {}
+        conditions = [qdrant_filter(Exists(field), types).model_dump(mode="json", exclude_none=True) for field in asked]
+        with self._translated(filtered=True):
+            answers = self._ask([{"filter": each, "limit": 1, "with_payload": False} for each in conditions])
+        known = [key.removeprefix("metadata.").replace('"', "") for key in types if key not in ("tenant", "token")]
+        return {
+            field: next(iter(get_close_matches(field.removeprefix("metadata."), known, 1)), None)
+            for field, points in zip(asked, answers, strict=True)
+            if not points
         }
 
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:

@@ -109,6 +109,8 @@ class Answering:
         body = self._settled(draft)
         if asked is not request:
             body["question"] = question
+        if result.note:
+            body["note"] = f"{result.note} {body.get('note', '')}".strip()
         return body | {
             "hits": [hit.as_json() for hit in result.hits],
             "mode": result.mode,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from workers.adapters.bm25 import SparseVector
@@ -51,6 +51,9 @@ class SearchIndex(Protocol):
 
     def neighbours(self, found: Sequence[Found], reach: int) -> Mapping[str, list[Found]]:
         """Return, by id, the chunks up to ``reach`` places before and after each, of the same version, in order."""
+
+    def unknown(self, fields: Collection[str]) -> Mapping[str, str | None]:
+        """Return those fields that no chunk has a value of, each with the known one that is spelled most like it."""
 
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order."""

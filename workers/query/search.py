@@ -25,6 +25,7 @@ from workers.errors import EmbedderMisconfigured, EmbedderUnavailable, RerankerM
 from workers.query import ranking
 from workers.query.explain import explained
 from workers.query.facets import Facets, count_facets, field_of
+from workers.query.filters import fields_of
 from workers.query.passages import Passage, joined, passage
 from workers.query.ports import Embedder, Reranker, SearchIndex, VectorRefused
 from workers.query.ranking import Candidate
@@ -99,6 +100,7 @@ class SearchResult:
     meaning: Vector | None = None  # of the query; answering needs it again
     pool: tuple[Found, ...] = ()  # the best that the index gave, before hits were made of them
     facets: Facets | None = None  # None: nobody asked
+    note: str | None = None  # what whoever asked should know of the request itself
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as readers get it."""
@@ -107,6 +109,7 @@ class SearchResult:
             "mode": self.mode,
             "degraded": self.degraded,
             "took_ms": self.took_ms,
+            **({"note": self.note} if self.note else {}),
         }
         return shown if self.facets is None else {**shown, **self.facets.as_json()}
 
@@ -203,7 +206,17 @@ def _searched(
         meaning=asked.meaning,
         pool=tuple(found[:LEAST_POOL]),
         facets=_facets(request, asked, found, chosen, index, deep) if request.facets else None,
+        note=_note(request, index),
     )
+
+
+def _note(request: SearchRequest, index: SearchIndex) -> str | None:
+    """Say which fields of the filter nothing has: a typing mistake looks like an empty index otherwise."""
+    unknown = index.unknown(fields_of(request.wanted)) if request.filters else {}
+    told = [
+        f"No document has a field {field!r}." + (f" Is it {like!r}?" if like else "") for field, like in unknown.items()
+    ]
+    return " ".join(told) or None
 
 
 def find(request: SearchRequest, asked: Asked, index: SearchIndex, *, limit: int) -> tuple[Asked, list[Found]]:
