@@ -8,13 +8,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, Row, exists, func, or_, select, tuple_, update
 
 from ops.api.seldom import Seldom
 from workers.contract import schema
 from workers.contract.intake import ALIVE_S
 from workers.contract.schema import counters, documents, processes, sources
 from workers.contract.states import FINAL, MOVING, State
+
+# Made once: SQLAlchemy takes longer to make such a question than SQLite to answer it.
+_STATES = select(documents.c.state, func.count().label("number")).group_by(documents.c.state)
+_SUMS = select(
+    func.coalesce(func.sum(documents.c.chunks), 0),
+    func.coalesce(func.sum(documents.c.vectors_pending), 0),
+    func.coalesce(func.sum(documents.c.bytes), 0),
+    func.coalesce(func.sum(documents.c.tokens), 0),
+)
+_SOURCES = select(sources).order_by(sources.c.name)
+_PROCESSES = select(processes)
+_WATCHERS = select(processes).where(processes.c.kind == "watcher")
+_OPEN = exists().where(documents.c.state.in_(MOVING))
+_PENDING = exists().where(schema.PENDING)
+_UNSCANNED = exists().where(sources.c.kind == "folder", sources.c.scanned_at.is_(None))
 
 
 class LedgerViews:
@@ -23,6 +38,10 @@ class LedgerViews:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reading = schema.reading(engine)
+        now = schema.now(engine)
+        self._now = select(now)
+        self._lately = select(func.count()).select_from(documents).where(documents.c.indexed_at > now - 60.0)
+        self._verdict = select(now, or_(_OPEN, _PENDING, _UNSCANNED))
         self.states: Seldom[dict[str, int]] = Seldom(self._states)
         """How many documents are in each state (states without any are left out)."""
         self.totals: Seldom[dict[str, Any]] = Seldom(self._totals)
@@ -31,31 +50,18 @@ class LedgerViews:
 
     def _states(self) -> dict[str, int]:
         with self._reading.connect() as connection:
-            rows = connection.execute(
-                select(documents.c.state, func.count().label("number")).group_by(documents.c.state)
-            )
-            return {row.state: row.number for row in rows}
+            return {row.state: row.number for row in connection.execute(_STATES)}
 
     def _totals(self) -> dict[str, Any]:
         with self._reading.connect() as connection:
-            now = schema.now(connection)
-            row = connection.execute(
-                select(
-                    func.coalesce(func.sum(documents.c.chunks), 0),
-                    func.coalesce(func.sum(documents.c.vectors_pending), 0),
-                    func.coalesce(func.sum(documents.c.bytes), 0),
-                    func.coalesce(func.sum(documents.c.tokens), 0),
-                )
-            ).one()
-            recent = connection.scalar(
-                select(func.count()).select_from(documents).where(documents.c.indexed_at > now - 60.0)
-            )
+            row = connection.execute(_SUMS).one()
+            recent = connection.scalar(self._lately)
         return {"chunks": row[0], "pending": row[1], "bytes": row[2], "tokens": row[3], "last_minute": recent or 0}
 
     def sources(self) -> list[dict[str, Any]]:
         """Return every source with its alarm and its last scan."""
         with self._reading.connect() as connection:
-            rows = connection.execute(select(sources).order_by(sources.c.name)).all()
+            rows = connection.execute(_SOURCES).all()
         return [
             {
                 "name": row.name,
@@ -70,8 +76,8 @@ class LedgerViews:
     def processes(self) -> list[dict[str, Any]]:
         """Return the processes that beat, with the seconds since their last beat."""
         with self._reading.connect() as connection:
-            now = connection.scalar(select(schema.now(connection))) or 0.0
-            rows = connection.execute(select(processes)).all()
+            now = connection.scalar(self._now) or 0.0
+            rows = connection.execute(_PROCESSES).all()
         return [
             {
                 "name": row.name,
@@ -94,27 +100,20 @@ class LedgerViews:
         With ``expects_watcher``, silence is not enough: right after a start nobody has looked at the folders yet.
         """
         with self._reading.connect() as connection:
-            now = connection.scalar(select(schema.now(connection))) or 0.0
-            open_documents = connection.scalar(
-                select(documents.c.id).where(documents.c.state.in_(MOVING)).limit(1)
-            ) or connection.scalar(select(documents.c.id).where(schema.PENDING).limit(1))
-            unscanned = connection.scalar(
-                select(sources.c.name).where(sources.c.kind == "folder", sources.c.scanned_at.is_(None)).limit(1)
-            )
-            watchers = connection.execute(select(processes).where(processes.c.kind == "watcher")).all()
+            now, open_ones = connection.execute(self._verdict).one()
+            watchers = connection.execute(_WATCHERS).all()
         alive = [json.loads(row.info) for row in watchers if now - row.beat_at < ALIVE_S]
         busy = any(info.get("dirty") or info.get("scanning") for info in alive) or (expects_watcher and not alive)
-        return open_documents is None and unscanned is None and not busy
+        return not open_ones and not busy
 
-    def figures(self, *, expects_watcher: bool = False) -> tuple[bool, dict[str, int], dict[str, Any]]:
-        """Return whether all is converged, and states and totals that were not counted before it was."""
-        converged = self.converged(expects_watcher=expects_watcher)
+    def counted(self, *, converged: bool) -> tuple[dict[str, int], dict[str, Any]]:
+        """Return states and totals, counted after the verdict that all is ``converged`` if that is so only now."""
         states, totals = self.states(), self.totals()
         if converged and (self._moving or not FINAL.issuperset(states)):
             # The verdict is of now, and remembered counts are of a time when there was still something to do.
             states, totals = self.states.again(), self.totals.again()
         self._moving = not converged
-        return converged, states, totals
+        return states, totals
 
     def documents(
         self, *, state: str | None, path: str | None, source: str | None, limit: int, cursor: str | None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,24 @@ from workers.contract.identity import TENANT
 from workers.contract.intake import ALIVE_S
 from workers.contract.messages import Queue
 
+SHARED_S = 0.5
+"""How old the figures beside the verdict may be while documents are on their way: they move on meanwhile anyway."""
+
 
 class Status:
     """Asks ledger, broker and Qdrant; each may be away."""
 
-    def __init__(self, settings: ApiSettings, views: LedgerViews, engine: Engine) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        views: LedgerViews,
+        engine: Engine,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._figures: dict[str, Any] | None = None  # of the last answer, if that was no verdict of being done
+        self._until = 0.0
         self._settings = settings
         self._engine = engine
         self._views = views
@@ -38,14 +53,28 @@ class Status:
         )
 
     def status(self) -> dict[str, Any]:
-        """Return the answer of GET /v1/status."""
+        """Return the answer of GET /v1/status.
+
+        Its verdict is of now.  What is told beside a verdict that all is done is as young; while documents are on
+        their way, who asks within half a second of another has the same figures.
+        """
+        converged = self._views.converged(expects_watcher=self._settings.api_expects_watcher)
+        with self._lock:
+            if converged:
+                self._figures = None  # the next ones to be on their way must show at once
+                return {"converged": True} | self._counted(converged=True)
+            if self._figures is None or self._clock() >= self._until:
+                self._figures = self._counted(converged=False)
+                self._until = self._clock() + SHARED_S
+            return {"converged": False} | self._figures
+
+    def _counted(self, *, converged: bool) -> dict[str, Any]:
         settings = self._settings
-        converged, states, totals = self._views.figures(expects_watcher=settings.api_expects_watcher)
+        states, totals = self._views.counted(converged=converged)
         queues = self.queues()
         waiting = sum(states.get(state, 0) for state in ("queued", "parsing", "embedding", "failed"))
         rate = totals["last_minute"] / 60.0
         return {
-            "converged": converged,
             "documents": states,
             "chunks": totals["chunks"],
             "embeddings_pending": totals["pending"],

@@ -273,7 +273,8 @@ def test_why_names_the_rule_or_the_state(client, engine, tmp_path):
     assert client.get("/v1/documents/why", params={"path": "../../etc/passwd"}).status_code == 404
 
 
-def test_status_converges_only_when_everything_has_come_to_rest(client, engine, tmp_path):
+def test_status_converges_only_when_everything_has_come_to_rest(client, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("ops.api.status.SHARED_S", 0.0)
     seen(engine, tmp_path, "a.txt")
     assert client.get("/v1/status").json()["converged"] is False  # no scan has ended yet
     scan_finished(engine, "docs")
@@ -301,7 +302,8 @@ def test_nothing_has_converged_before_the_watcher_that_is_expected_has_looked(se
         assert client.get("/v1/status").json()["converged"] is True
 
 
-def test_the_age_of_a_waiting_hint_is_told(client, settings, engine, tmp_path):
+def test_the_age_of_a_waiting_hint_is_told(client, settings, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("ops.api.status.SHARED_S", 0.0)
     from workers.contract.broker import Hints, make_celery
     from workers.contract.messages import Queue
 

@@ -155,7 +155,8 @@ def test_counts_beside_the_verdict_that_all_is_done_were_not_taken_before_it_was
     views.states = Seldom(views._states, clock=lambda: next(ticks))  # every count is dear
     with engine.begin() as connection:
         connection.execute(documents.update().values(state=before))
-    assert views.figures()[:2] == (False, {before: 1})
+    assert not views.converged()
+    assert views.counted(converged=False)[0] == {before: 1}
 
     observe(engine, [Observation("docs", b"b.md", Stat(1, 2, 3))])
     with engine.begin() as connection:
@@ -163,7 +164,8 @@ def test_counts_beside_the_verdict_that_all_is_done_were_not_taken_before_it_was
         connection.execute(documents.update().values(state="ready"))
 
     assert views.states() == {before: 1}
-    assert views.figures()[:2] == (True, {"ready": 2})
+    assert views.converged()
+    assert views.counted(converged=True)[0] == {"ready": 2}
     engine.dispose()
 
 

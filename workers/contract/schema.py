@@ -195,7 +195,7 @@ class LedgerUnusable(RuntimeError):
     """The ledger was written by another release, or its driver is missing; the text says what to do."""
 
 
-def now(connection: Connection) -> ColumnElement[float]:
+def now(connection: Connection | Engine) -> ColumnElement[float]:
     """Return the database's clock as an SQL expression, in seconds since the epoch (millisecond resolution)."""
     if connection.dialect.name == "sqlite":
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float())

@@ -42,6 +42,11 @@ class Audit:
     report: dict[str, Any] | None
 
 
+# Made once, because each status asks both.
+_LAST = select(audits).where(audits.c.finished_at.is_not(None)).order_by(audits.c.finished_at.desc()).limit(1)
+_RUNNING = select(audits).where(audits.c.state.in_(["asked", "running"])).order_by(audits.c.asked_at).limit(1)
+
+
 class LostTurn(Exception):
     """Another housekeeper runs this audit now."""
 
@@ -175,9 +180,8 @@ class Docket:
 
     def last(self) -> Audit | None:
         """Return the audit that finished last."""
-        query = select(audits).where(audits.c.finished_at.is_not(None)).order_by(audits.c.finished_at.desc()).limit(1)
         with self._reading.connect() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_LAST).one_or_none()
         return _audit(row) if row is not None else None
 
     def ago(self) -> float:
@@ -192,9 +196,8 @@ class Docket:
 
     def running(self) -> Audit | None:
         """Return the audit that runs or waits, if any."""
-        query = select(audits).where(audits.c.state.in_(["asked", "running"])).order_by(audits.c.asked_at).limit(1)
         with self._reading.connect() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_RUNNING).one_or_none()
         return _audit(row) if row is not None else None
 
     def _write(self, connection: Any, audit: Audit, values: dict[str, Any]) -> None:
