@@ -10,6 +10,7 @@ from fastapi import Request
 
 from ops.api.errors import ApiError
 from workers.contract.asked import Asked, Place
+from workers.contract.disk import room
 
 OPT_OUT = "x-upwell-log"
 """Header with which one request keeps itself out of the query log: ``X-Upwell-Log: off``."""
@@ -22,20 +23,21 @@ async def search(request: Request, wanted: dict[str, Any], *, face: str = "searc
         QueryAway: no answer in time.
         ApiError: the query worker refuses the request, or cannot search.
     """
-    result = _checked(await request.app.state.queries.search(wanted))
+    result = _checked(request, await request.app.state.queries.search(wanted))
     return _noted(request, wanted, result, face)
 
 
 async def search_batch(request: Request, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the results of several searches, each with an id.  Raises as `search` does."""
-    batch = _checked(await request.app.state.queries.search_batch(wanted))
+    batch = _checked(request, await request.app.state.queries.search_batch(wanted))
     pairs = zip(wanted["searches"], batch["results"], strict=True)
-    return batch | {"results": [r if "error" in r else _noted(request, one, r, "search") for one, r in pairs]}
+    results = [_explained(request, r) if "error" in r else _noted(request, one, r, "search") for one, r in pairs]
+    return batch | {"results": results}
 
 
 async def answer(request: Request, wanted: dict[str, Any], *, face: str = "answer") -> dict[str, Any]:
     """Return the query worker's answer, with an id.  Raises as `search` does."""
-    result = _checked(await request.app.state.queries.answer(wanted))
+    result = _checked(request, await request.app.state.queries.answer(wanted))
     return _noted(request, wanted, result, face)
 
 
@@ -46,7 +48,13 @@ async def stream(request: Request, wanted: dict[str, Any], *, face: str = "answe
         QueryAway: nothing came in time.
     """
     async for event, data in request.app.state.queries.stream(wanted):
-        yield event, _noted(request, wanted, data, face) if event == "done" else data
+        match event:
+            case "done":
+                yield event, _noted(request, wanted, data, face)
+            case "error":
+                yield event, _explained(request, {"error": data})["error"]
+            case _:
+                yield event, data
 
 
 def refusal(error: Mapping[str, Any]) -> ApiError:
@@ -57,15 +65,34 @@ def refusal(error: Mapping[str, Any]) -> ApiError:
     return ApiError(
         503 if away else 422,
         "unavailable" if away else "invalid_request",
-        str(error.get("message", "The query worker refused it.")).rstrip(".") + ".",
+        _sentence(str(error.get("message", "The query worker refused it."))),
         str(error.get("next") or usual),
     )
 
 
-def _checked(result: dict[str, Any]) -> dict[str, Any]:
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _checked(request: Request, result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
-        raise refusal(result["error"])
+        raise refusal(_explained(request, result)["error"])
     return result
+
+
+def _explained(request: Request, result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result that is an error, with the reason that only the machine knows: nothing is written to a full disk.
+
+    On one that was full from the first moment there is no collection yet, and none will be made.
+    """
+    error = result["error"]
+    if error.get("class") != "IndexUnavailable" or error.get("next"):
+        return result
+    try:
+        left = room(request.app.state.settings.data_dir.absolute())
+    except OSError:  # the disk itself is away, which others tell
+        return result
+    return result | {"error": error | {"next": left.alarm}} if left.full else result
 
 
 def _noted(request: Request, wanted: Mapping[str, Any], result: dict[str, Any], face: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import openai
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +14,8 @@ from ops.api.settings import ApiSettings
 from tests.support.answering import Index, answering
 from tests.support.faces import InProcess, served
 from workers.contract import schema
+from workers.contract.disk import Room
+from workers.errors import IndexUnavailable
 
 
 @pytest.fixture
@@ -87,6 +91,23 @@ def test_a_conversation_alone_is_a_question(client, queries):
     assert answered.json()["answer"] == "The boiler code is 4711. [1]"
     assert refused.status_code == 422
     assert "nothing that the user asks" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("free", [5 << 20, 5 << 40], ids=["full", "roomy"])
+def test_a_search_that_finds_no_index_names_the_full_disk_that_it_cannot_be_made_on(client, queries, monkeypatch, free):
+    no_index = IndexUnavailable(
+        "Qdrant has no collection 'upwell' yet. The first index worker makes it: is one running?"
+    )
+    monkeypatch.setattr(Index, "find", Mock(side_effect=no_index))
+    monkeypatch.setattr("ops.api.asking.room", lambda path: Room(str(path), free))
+
+    told = client.post("/v1/search", json={"query": "boiler"}).json()["error"]
+    sse = {"accept": "text/event-stream"}
+    streamed = client.post("/v1/answer", json={"query": "boiler"}, headers=sse).text
+
+    assert told["message"].endswith("is one running?")
+    for text in (told["next"], streamed):
+        assert ("is full: 5 MB are left" in text and "Make room" in text) == (free < 1 << 30)
 
 
 @pytest.mark.parametrize(
