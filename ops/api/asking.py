@@ -108,7 +108,7 @@ def _asked(key: str, wanted: Mapping[str, Any], result: Mapping[str, Any], face:
     return Asked(
         id=key,
         face=face,
-        query=str(wanted.get("query") or _last_question(wanted)),
+        query=wanted["query"],
         mode=result.get("mode"),
         filters=wanted.get("filters"),
         hits=[Place(h["id"], h["doc_id"], str(h.get("metadata", {}).get("path") or "")) for h in hits],
@@ -116,8 +116,3 @@ def _asked(key: str, wanted: Mapping[str, Any], result: Mapping[str, Any], face:
         grounded=result.get("grounded"),
         took_ms=result.get("took_ms"),
     )
-
-
-def _last_question(wanted: Mapping[str, Any]) -> str:
-    said = [message["content"] for message in wanted.get("messages") or [] if message.get("role") == "user"]
-    return said[-1] if said else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workers.contract.faults import told
-from workers.query.filters import LONGEST_FIELD, BadFilter, Condition, read_filter
+from workers.query.filters import LONGEST_FIELD, Condition, read_filter
 from workers.query.values import Mode
 
 MOST_FOR_EYES = 10
@@ -28,33 +29,44 @@ class Recency(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    field: str = Field("modified", min_length=1, max_length=LONGEST_FIELD)
-    half_life_days: float = Field(365.0, gt=0, le=36_500)
-    weight: float = Field(0.5, gt=0, le=1)
+    field: str = Field("modified", min_length=1, max_length=LONGEST_FIELD, description="A date of the metadata.")
+    half_life_days: float = Field(365.0, gt=0, le=36_500, description="Age at which half of the bonus is gone.")
+    weight: float = Field(0.5, gt=0, le=1, description="Share of the score that age can take away.")
 
 
 class SearchRequest(BaseModel):
-    """A search."""
+    """What a search takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    query: str = Field(min_length=1, max_length=LONGEST_QUERY)
+    query: str = Field(min_length=1, max_length=LONGEST_QUERY, examples=["boiler code"])
     limit: int = Field(10, ge=1, le=100)
     mode: Mode = "hybrid"
-    filters: dict[str, Any] | None = None
-    explain: bool = False
-    facets: list[Annotated[str, Field(min_length=1, max_length=LONGEST_FIELD)]] = Field(
-        default_factory=list, max_length=MOST_FACETS
+    filters: dict[str, Any] | None = Field(
+        None,
+        description="What a hit must be: equality, any-of, ranges, prefix, exists, and, or, not.",
+        examples=[{"filetype": "text/markdown", "date": {"gte": "2015"}}],
     )
-    per_document: int | None = Field(None, ge=1, le=100)
-    collapse: bool | None = None  # None: as the length of the list asks for
-    join: bool | None = None  # the same
-    neighbours: int = Field(0, ge=0, le=5)
-    diversity: float = Field(0.0, ge=0, le=1)
+    explain: bool = Field(False, description="Say for each hit why it is there.")
+    facets: list[Annotated[str, Field(min_length=1, max_length=LONGEST_FIELD)]] | None = Field(
+        None,
+        max_length=MOST_FACETS,
+        description="Fields to count over all documents with a word of the query; `date:year` counts years.",
+    )
+    per_document: int | None = Field(
+        None, ge=1, le=100, description="Chunks of a document that come before those of others."
+    )
+    collapse: bool | None = Field(
+        None, description="Show what says the same once; by default in lists of up to ten hits."
+    )
+    join: bool | None = Field(
+        None, description="Show chunks that stand side by side as one hit; by default in lists of up to ten hits."
+    )
+    neighbours: int = Field(0, ge=0, le=5, description="Chunks before and after each hit to return.")
+    diversity: float = Field(0.0, ge=0, le=1, description="How much hits should differ (MMR); 0: not at all.")
     recency: Recency | None = None
-    rerank: bool = True
+    rerank: bool = Field(True, description="Let the reranker order the best, where there is one.")
 
-    _wanted: Condition = PrivateAttr()
     wants_vectors: ClassVar[bool] = False
     keeps_together: ClassVar[bool] = True
 
@@ -63,13 +75,16 @@ class SearchRequest(BaseModel):
     def query_is_text(cls, query: str) -> str:
         return query.encode("utf-8", "replace").decode()
 
-    @model_validator(mode="after")
-    def filters_make_sense(self) -> Self:
-        try:
-            self._wanted = read_filter(self.filters)
-        except BadFilter as exc:
-            raise ValueError(f"filters: {exc}") from None
-        return self
+    @field_validator("filters")
+    @classmethod
+    def filters_make_sense(cls, filters: dict[str, Any] | None) -> dict[str, Any] | None:
+        read_filter(filters)
+        return filters
+
+    @cached_property
+    def wanted(self) -> Condition:
+        """The filters as our own model."""
+        return read_filter(self.filters)
 
     @property
     def collapses(self) -> bool:
@@ -80,11 +95,6 @@ class SearchRequest(BaseModel):
     def joins(self) -> bool:
         """Whether chunks that stand side by side are shown as one hit."""
         return self.limit <= MOST_FOR_EYES if self.join is None else self.join
-
-    @property
-    def wanted(self) -> Condition:
-        """The filters as our own model."""
-        return self._wanted
 
 
 class BatchRequest(BaseModel):
@@ -121,23 +131,26 @@ class Message(BaseModel):
 
 
 class AnswerRequest(SearchRequest):
-    """A question; without ``query``, the last thing that the user said."""
+    """What a question takes: the question, a conversation that ends with it, or both."""
 
     wants_vectors: ClassVar[bool] = True  # how near the hits are tells whether they answer
     keeps_together: ClassVar[bool] = False  # what tells whether they answer was weighed on the index's own order
 
+    query: str = Field("", min_length=1, max_length=LONGEST_QUERY, description="Unset: the last that the user said.")
     limit: int = Field(8, ge=1, le=100)
-    collapse: bool | None = True  # the same passage twice is no second reason
-    messages: list[Message] = Field(default_factory=list, max_length=200)
+    collapse: bool | None = Field(True, description="Use what says the same once.")  # a copy is no second reason
+    messages: list[Message] | None = Field(None, max_length=200)
 
     @model_validator(mode="before")
     @classmethod
     def the_last_message_may_be_the_question(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and not raw.get("query") and isinstance(raw.get("messages"), list):
-            said = [m.get("content") for m in raw["messages"] if isinstance(m, dict) and m.get("role") == "user"]
-            if said:
-                return raw | {"query": said[-1]}
-        return raw
+        if not isinstance(raw, dict) or raw.get("query") is not None:
+            return raw
+        talk = raw["messages"] if isinstance(raw.get("messages"), list) else []
+        said = [m["content"] for m in talk if isinstance(m, dict) and m.get("role") == "user" and m.get("content")]
+        if not said:
+            raise ValueError("query: is missing, and messages has nothing that the user asks")
+        return raw | {"query": said[-1]}
 
     @property
     def joins(self) -> bool:
@@ -147,7 +160,7 @@ class AnswerRequest(SearchRequest):
     @property
     def history(self) -> list[Message]:
         """What was said before the question."""
-        talk = [message for message in self.messages if message.role != "system"]
+        talk = [message for message in self.messages or () if message.role != "system"]
         if talk and talk[-1].role == "user" and talk[-1].content.strip() == self.query:
             talk.pop()
         return talk

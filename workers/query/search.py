@@ -254,13 +254,14 @@ def _facets(
     of which ``deep`` were asked for: fewer were all there is.
     """
     words = None if request.mode == "semantic" and asked.meaning is not None else asked.terms.vector
-    fields = list(dict.fromkeys(map(field_of, request.facets)))
+    facets = request.facets or ()
+    fields = list(dict.fromkeys(map(field_of, facets)))
     worded = index.facts(words, limit=FACETED + 1, filters=request.wanted, fields=fields) if words is not None else []
     if not worded:
-        return count_facets(found, request.facets, complete=len(found) < deep)
+        return count_facets(found, facets, complete=len(found) < deep)
     complete = len(worded) <= FACETED
     hits = [one.found for one in chosen]
-    return count_facets([*worded[:FACETED], *hits], request.facets, complete=complete)
+    return count_facets([*worded[:FACETED], *hits], facets, complete=complete)
 
 
 def _pool(request: SearchRequest) -> int:
