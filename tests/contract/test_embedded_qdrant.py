@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import socket
@@ -190,6 +191,62 @@ def test_nonsense_is_refused_and_not_guessed(client, docs, qdrant_url):
     assert httpx.post(f"{url}/scroll", json={"filter": {"must": [{"key": "n", "magic": 1}]}}).status_code == 400
     assert httpx.post(f"{url}/scroll", json={"surprise": 1}).status_code == 400
     assert httpx.post(f"{qdrant_url}/nowhere").status_code == 404
+
+
+SPARSE_JSON = {"indices": [1, 2], "values": [1.0, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"id": 7, "vector": [0, 1, 0]},
+        {"id": 7, "vector": [0, 1, 0], "payload": None},
+        {"id": 7, "vector": {"": [0, 1, 0], "bm25": SPARSE_JSON}, "payload": {"color": None}},
+        {"id": 7, "vector": {"bm25": SPARSE_JSON}, "payload": {}},
+        {"id": 7, "vector": [3e38, 3e38, -3e38], "payload": {"n": 1}},  # longer than any one number may be
+        {"id": 7, "vector": {"bm25": {"indices": [], "values": []}}, "payload": {}},
+    ],
+)
+def test_a_point_may_leave_out_what_it_does_not_need(docs, qdrant_url, point):
+    written = httpx.put(f"{qdrant_url}/collections/{docs}/points", json={"points": [point]})
+
+    assert written.status_code == 200, written.text
+    found = httpx.get(f"{qdrant_url}/collections/{docs}/points/7").json()["result"]
+    assert found["payload"] == (point.get("payload") or {})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": "no-uuid"}, "not a valid point ID"),
+        ({"id": True}, "not a valid point ID"),
+        ({"id": None}, "missing field `id`"),
+        ({"vector": None}, "missing field `vector`"),
+        ({"payload": [1]}, "payload must be an object"),
+        ({"shard": 1}, "unknown field `shard`"),
+        ({"vector": [1, 0]}, "expected dim: 3, got 2"),
+        ({"vector": [1, 0, "0"]}, "list of finite numbers"),
+        ({"vector": [1, 0, 4e38]}, "list of finite numbers"),
+        ({"vector": [1, 0, -4e38]}, "list of finite numbers"),
+        ({"vector": [1, 0, 10**400]}, "list of finite numbers"),
+        ({"vector": {"bm25": {"indices": [1], "values": [1e39]}}}, "list of finite numbers"),
+        ({"vector": {"bm25": {"indices": [1], "values": 1}}}, "values must be a list"),
+        ({"vector": {"bm25": {"indices": [1], "values": None}}}, "must have indices and values"),
+        ({"vector": {"bm25": {"indices": [1, 1], "values": [1, 2]}}}, "must be unique"),
+        ({"vector": {"bm25": {"indices": [1, 2], "values": [1]}}}, "same length"),
+        ({"vector": {"bm25": SPARSE_JSON | {"weights": []}}}, "unknown field `weights`"),
+    ],
+)
+def test_a_point_that_is_wrong_is_refused_with_the_reason(docs, qdrant_url, change, words):
+    point = {"id": 1, "vector": [0, 0, 1], "payload": {}} | change
+
+    refused = httpx.put(f"{qdrant_url}/collections/{docs}/points", content=json.dumps({"points": [point]}))
+
+    assert refused.status_code in (400, 422)
+    assert words in refused.json()["status"]["error"]
+    vectors = [{name: point[name] for name in ("id", "vector")}]
+    again = httpx.put(f"{qdrant_url}/collections/{docs}/points/vectors", content=json.dumps({"points": vectors}))
+    assert again.status_code == (200 if set(change) & {"payload", "shard"} else refused.status_code)
 
 
 ids = st.integers(0, 12)

@@ -53,8 +53,7 @@ class Collection:
     @classmethod
     def open(cls, directory: Path, request: Mapping[str, Any]) -> Collection:
         """Open the shard in ``directory``."""
-        with engine():
-            return cls(directory, q.EdgeShard.load(str(directory)), request)
+        return cls(directory, _loaded(directory, request), request)
 
     def close(self) -> None:
         """Write everything and give the files back."""
@@ -78,16 +77,14 @@ class Collection:
         meanwhile, self._meanwhile = self._meanwhile or [], None
         self._shard.close()  # before the other is loaded: both at once need twice the memory
         try:
-            with engine():
-                self._shard = q.EdgeShard.load(str(new))
+            self._shard = _loaded(new, self.request)
             for operation in meanwhile:
                 with suppress(ApiError), engine():  # what was refused the first time is refused again
                     self._shard.update(operation)
             with engine():
                 self._shard.flush()
         except ApiError:
-            with engine():
-                self._shard = q.EdgeShard.load(str(old))
+            self._shard = _loaded(old, self.request)
             raise
 
     # ------------------------------------------------------------------------------------------------ itself
@@ -242,6 +239,13 @@ class Collection:
         if named is None:
             raise BadRequest(f"Wrong input: point {key} has no such vector")
         return named
+
+
+def _loaded(directory: Path, request: Mapping[str, Any]) -> Any:
+    """Open a shard with the configuration that it would be made with today."""
+    config = schema.read_creation(request).config
+    with engine():
+        return q.EdgeShard.load(str(directory), config)
 
 
 def _check_room(directory: Path) -> None:

@@ -120,6 +120,14 @@ class Fields:
         return value
 
 
+def has_just(value: Any, names: frozenset[str]) -> bool:
+    """Tell whether a value is an object with these fields, none of them null, and no other: what `Fields` would find.
+
+    Nearly all points look like that, and to take their fields out of `Fields` one by one takes longer than to look.
+    """
+    return isinstance(value, dict) and value.keys() == names and None not in value.values()
+
+
 def chosen(word: Any, choices: dict[str, T], where: str) -> T:
     """Return what a word stands for."""
     if not isinstance(word, str) or word not in choices:

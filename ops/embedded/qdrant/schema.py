@@ -20,6 +20,10 @@ MAX_SIZE = 65_536
 _NO_GRAPH: dict[str, Any] = {"m": 0, "ef_construct": 100, "full_scan_threshold": 10_000, "payload_m": 0}
 _ONE_SEGMENT: dict[str, Any] = {"default_segment_number": 1, "indexing_threshold": 10**9, "max_segment_size": 10**9}
 
+# A thread reads one segment, and there is one.  Of the seven that the engine would have, each read wakes several, and
+# they look for work before they sleep again: a twentieth of a first index's processor time.
+_SEARCH_THREADS = 1
+
 _DISTANCES = {enum_word(value).capitalize(): value for value in enum_words(q.Distance).values()}
 _DATATYPES = {"float32": q.VectorStorageDatatype.Float32, "float16": q.VectorStorageDatatype.Float16}
 _COMPARATORS = enum_words(q.MultiVectorComparator)
@@ -68,6 +72,7 @@ def read_creation(request: Any) -> Made:
             sparse_vectors=sparse or None,
             hnsw_config=q.HnswIndexConfig(**_NO_GRAPH),
             optimizers=q.EdgeOptimizersConfig(**_ONE_SEGMENT),
+            max_search_threads=_SEARCH_THREADS,
         )
     spaces = {name: space for name, (_, space) in dense.items()} | {name: Space("sparse") for name in sparse}
     return Made(config, spaces)

@@ -8,12 +8,14 @@ from typing import Any
 import qdrant_edge as q
 
 from ops.embedded.qdrant.errors import NotDone, engine
-from ops.embedded.qdrant.fields import Fields, enum_words, malformed, point_id, point_ids
+from ops.embedded.qdrant.fields import Fields, enum_words, has_just, malformed, point_id, point_ids
 from ops.embedded.qdrant.filters import read_filter
 from ops.embedded.qdrant.vectors import UNNAMED, Spaces, read_point_vectors, space
 
 Reader = Callable[[Any, Spaces], Any]
 _MODES = enum_words(q.UpdateMode)
+_USUAL_POINT = frozenset({"id", "vector", "payload"})
+_USUAL_VECTORS = frozenset({"id", "vector"})
 
 
 def upsert(value: Any, spaces: Spaces) -> Any:
@@ -31,10 +33,14 @@ def upsert(value: Any, spaces: Spaces) -> Any:
 
 
 def _point(value: Any, spaces: Spaces) -> Any:
-    fields = Fields(value, "point")
-    key, payload = point_id(fields.required("id")), fields.object("payload")
-    vectors = read_point_vectors(fields.required("vector"), spaces)
-    fields.done()
+    if has_just(value, _USUAL_POINT) and isinstance(value["payload"], dict):
+        key, payload = point_id(value["id"]), value["payload"]
+        vectors = read_point_vectors(value["vector"], spaces)
+    else:
+        fields = Fields(value, "point")
+        key, payload = point_id(fields.required("id")), fields.object("payload")
+        vectors = read_point_vectors(fields.required("vector"), spaces)
+        fields.done()
     with engine():
         return q.Point(key, vectors, payload or {})
 
@@ -68,9 +74,12 @@ def update_vectors(value: Any, spaces: Spaces) -> Any:
 
 
 def _point_vectors(value: Any, spaces: Spaces) -> Any:
-    fields = Fields(value, "point")
-    key, vectors = point_id(fields.required("id")), read_point_vectors(fields.required("vector"), spaces)
-    fields.done()
+    if has_just(value, _USUAL_VECTORS):
+        key, vectors = point_id(value["id"]), read_point_vectors(value["vector"], spaces)
+    else:
+        fields = Fields(value, "point")
+        key, vectors = point_id(fields.required("id")), read_point_vectors(fields.required("vector"), spaces)
+        fields.done()
     with engine():
         return q.PointVectors(key, vectors)
 

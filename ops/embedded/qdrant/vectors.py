@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import hypot
 from typing import Any, Literal
 
 import qdrant_edge as q
 from pydantic_core import from_json, to_json
 
 from ops.embedded.qdrant.errors import BadRequest, Invalid, NotDone, engine
-from ops.embedded.qdrant.fields import Fields, enum_words, malformed
+from ops.embedded.qdrant.fields import Fields, enum_words, has_just, malformed
 from ops.embedded.qdrant.text import read_stemmer, read_stopwords
 
 UNNAMED = ""
 BM25 = "qdrant/bm25"
 LARGEST = 3.4028234663852886e38
+
+_USUAL_SPARSE = frozenset({"indices", "values"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,10 @@ def _dense(value: Any, size: int) -> list[float]:
     if len(value) != size:
         raise BadRequest(f"Wrong input: Vector dimension error: expected dim: {size}, got {len(value)}")
     try:
-        # Two C loops.  JSON brings no NaN to here, but what overflows the engine's 32 bits would be stored as infinity.
-        fine = not value or (max(value) <= LARGEST and min(value) >= -LARGEST)
-    except TypeError:
+        # JSON brings no NaN to here, but what overflows the engine's 32 bits would be stored as infinity.  No number is
+        # larger than the length of all of them, and that is had for an eighth of what the largest costs.
+        fine = hypot(*value) <= LARGEST or (max(value) <= LARGEST and min(value) >= -LARGEST)
+    except (TypeError, OverflowError):  # no number; a whole number beyond 64 bits
         fine = False
     if not fine:
         raise malformed("a vector must be a list of finite numbers")
@@ -97,11 +101,10 @@ def _fits_sparse(wanted: Space, vector: Any) -> Any:
 
 
 def _sparse(value: Any) -> Any:
-    fields = Fields(value, "sparse vector")
-    indices, values = fields.items("indices"), fields.items("values")
-    fields.done()
-    if indices is None or values is None:
-        raise malformed("a sparse vector must have indices and values")
+    if has_just(value, _USUAL_SPARSE) and isinstance(value["indices"], list) and isinstance(value["values"], list):
+        indices, values = value["indices"], value["values"]
+    else:
+        indices, values = _indices_and_values(value)
     if len(indices) != len(values):
         raise Invalid("Validation error in JSON body: [values: must be the same length as indices]")
     if len(set(indices)) != len(indices):
@@ -109,6 +112,15 @@ def _sparse(value: Any) -> Any:
     _dense(values, len(values))
     with engine():
         return q.SparseVector(indices, values)
+
+
+def _indices_and_values(value: Any) -> tuple[list[Any], list[Any]]:
+    fields = Fields(value, "sparse vector")
+    indices, values = fields.items("indices"), fields.items("values")
+    fields.done()
+    if indices is None or values is None:
+        raise malformed("a sparse vector must have indices and values")
+    return indices, values
 
 
 # ------------------------------------------------------------------------------------------------------- inference
