@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from pydantic_core import from_json, to_json
+import orjson
+from pydantic_core import to_json
 
 from ops.embedded.http import Reply, Request
 from ops.embedded.qdrant.collection import Collection
@@ -172,6 +173,6 @@ def _body(request: Request) -> Any:
     if not request.body:
         return {}
     try:
-        return from_json(request.body, allow_inf_nan=False)
+        return orjson.loads(request.body)
     except ValueError as exc:
         raise BadRequest("Format error in JSON body: this is no JSON") from exc

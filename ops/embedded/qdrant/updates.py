@@ -33,6 +33,7 @@ def upsert(value: Any, spaces: Spaces) -> Any:
 
 
 def _point(value: Any, spaces: Spaces) -> Any:
+    payload: dict[str, Any] | None
     if has_just(value, _USUAL_POINT) and isinstance(value["payload"], dict):
         key, payload = point_id(value["id"]), value["payload"]
         vectors = read_point_vectors(value["vector"], spaces)

@@ -87,7 +87,7 @@ def _dense(value: Any, size: int) -> list[float]:
         # JSON brings no NaN to here, but what overflows the engine's 32 bits would be stored as infinity.  No number is
         # larger than the length of all of them, and that is had for an eighth of what the largest costs.
         fine = hypot(*value) <= LARGEST or (max(value) <= LARGEST and min(value) >= -LARGEST)
-    except (TypeError, OverflowError):  # no number; a whole number beyond 64 bits
+    except TypeError:
         fine = False
     if not fine:
         raise malformed("a vector must be a list of finite numbers")
