@@ -538,11 +538,11 @@ def test_a_worker_whose_clock_is_an_hour_off_may_take_over_and_the_index_ends_as
     key = bench.write("a.txt", "one\n\ntwo")
     bench.run(key)
     bench.write("a.txt", "one\n\nthree")
-    now, looked = schema.now, []
+    clock, looked = schema.clock, []
 
     def another_looks() -> None:
         with monkeypatch.context() as its:
-            its.setattr(schema, "now", lambda connection: now(connection) + ahead_s)
+            its.setattr(schema, "clock", lambda dialect: clock(dialect) + ahead_s)
             ledger = Ledger(bench.engine, "another")
             pipeline = replace(bench.worker.pipeline, ledger=ledger)
             looked.append(replace(bench.worker, ledger=ledger, pipeline=pipeline).look(key))

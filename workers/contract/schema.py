@@ -197,7 +197,12 @@ class LedgerUnusable(RuntimeError):
 
 def now(connection: Connection | Engine) -> ColumnElement[float]:
     """Return the database's clock as an SQL expression, in seconds since the epoch (millisecond resolution)."""
-    if connection.dialect.name == "sqlite":
+    return clock(connection.dialect.name)
+
+
+def clock(dialect: str) -> ColumnElement[float]:
+    """Return the same for statements that are made before there is a connection; ``dialect`` as SQLAlchemy names it."""
+    if dialect == "sqlite":
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float())
     return literal_column("extract(epoch from clock_timestamp())", Float())
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Engine, and_, or_, select
+from sqlalchemy import Engine, Integer, Select, and_, bindparam, or_, select
 
 from workers.contract import schema
 from workers.contract.schema import documents
@@ -17,6 +18,10 @@ class Due:
 
     def __init__(self, engine: Engine) -> None:
         self._reading = schema.reading(engine)
+
+    @cached_property
+    def _live(self) -> Select[tuple[str]]:
+        return _live(self._reading.dialect.name)  # made once: it is asked before each message of a backfill
 
     def due(self, recipe: str | None, limit: int) -> list[tuple[str, bool]]:
         """Return (document id, bulk) of documents that an index worker should look at now: the sweep's question.
@@ -49,10 +54,15 @@ class Due:
     def live_due(self, limit: int) -> list[str]:
         """Return documents that somebody is waiting for (no backfill) and that nobody looks at, the oldest first."""
         with self._reading.connect() as connection:
-            now = schema.now(connection)
-            behind, *_ = reasons(now, None)
-            query = select(documents.c.id).where(behind, documents.c.bulk.is_(False), is_free(now))
-            return list(connection.execute(query.order_by(documents.c.observed_at).limit(limit)).scalars())
+            return list(connection.scalars(self._live, {"most": limit}))
+
+
+def _live(dialect: str) -> Select[tuple[str]]:
+    """Return the question for documents that somebody is waiting for."""
+    now = schema.clock(dialect)
+    behind, *_ = reasons(now, None)
+    free = select(documents.c.id).where(behind, documents.c.bulk.is_(False), is_free(now))
+    return free.order_by(documents.c.observed_at).limit(bindparam("most", type_=Integer))
 
 
 def has_work(now: Any, recipe: Any) -> Any:

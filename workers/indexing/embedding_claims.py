@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import BigInteger, Engine, Integer, Text, Update, bindparam, case, null, or_, select, update
-from sqlalchemy.engine import Connection
 
 from workers.contract import schema
 from workers.contract.schema import documents
@@ -44,6 +44,16 @@ class EmbeddingClaims:
         self._owner = owner
         self._reading = schema.reading(engine)
         self.lease_s = lease_s
+
+    # Made at first use, and once: to make them takes longer than to execute them.
+
+    @cached_property
+    def _ready(self) -> Update:
+        return _progressing(self._engine.dialect.name, ready=True)
+
+    @cached_property
+    def _further(self) -> Update:
+        return _progressing(self._engine.dialect.name, ready=False)
 
     def claim_embeddings(self, limit: int, *, live_only: bool = False) -> list[EmbeddingClaim]:
         """Take documents whose chunks lack dense vectors: live ones first, then the longest waiting."""
@@ -116,7 +126,7 @@ class EmbeddingClaims:
                     if (each.pending == 0) == ready
                 ]
                 if told:
-                    connection.execute(_progressing(connection, ready=ready), told)
+                    connection.execute(self._ready if ready else self._further, told)
 
     def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str | None) -> None:
         """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""
@@ -141,7 +151,7 @@ _SPENDING = (
 )
 
 
-def _progressing(connection: Connection, *, ready: bool) -> Update:
+def _progressing(dialect: str, *, ready: bool) -> Update:
     """Return the statement that says how far a document's dense vectors are; one for all rows of a call."""
     told, waited = bindparam("told", type_=Text), documents.c.reason.like(f"{LEXICAL_ONLY}%")
     values: dict[str, Any] = {
@@ -150,7 +160,7 @@ def _progressing(connection: Connection, *, ready: bool) -> Update:
         "reason": case((told.is_not(None), told), (waited, null()), else_=documents.c.reason),
     }
     if ready:
-        values |= {"state": State.READY, "indexed_at": schema.now(connection), "embed_next_try_at": None}
+        values |= {"state": State.READY, "indexed_at": schema.clock(dialect), "embed_next_try_at": None}
     return (
         update(documents)
         .where(

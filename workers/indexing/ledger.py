@@ -10,14 +10,17 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     Engine,
     Float,
     Row,
+    Select,
     String,
     Update,
     and_,
@@ -113,9 +116,24 @@ class Ledger(EmbeddingClaims, Due, Facts):
         EmbeddingClaims.__init__(self, engine, owner, lease_s=lease_s)
         self.vectors = EmbeddingCache(engine, owner)
         self._late_writes_s = late_writes_s
-        # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
-        self._claiming: Update | None = None
-        self._committing: Update | None = None
+
+    # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
+
+    @cached_property
+    def _claiming(self) -> Update:
+        return _claiming(self._engine.dialect.name)
+
+    @cached_property
+    def _fresh(self) -> Select[tuple[str]]:
+        return _fresh(self._engine.dialect.name)
+
+    @cached_property
+    def _taking(self) -> Update:
+        return _taking(self._engine.dialect.name)
+
+    @cached_property
+    def _committing(self) -> Update:
+        return _committing(self._engine.dialect.name)
 
     # ------------------------------------------------------------------ one document
 
@@ -130,8 +148,6 @@ class Ledger(EmbeddingClaims, Due, Facts):
             before = connection.execute(_BEFORE, {"document": document_id}).one_or_none()
             if before is None:
                 return None
-            if self._claiming is None:
-                self._claiming = _claiming(connection)
             row = connection.execute(
                 self._claiming,
                 {
@@ -157,31 +173,11 @@ class Ledger(EmbeddingClaims, Due, Facts):
         """
         asked_at = awake()
         with self._engine.begin() as connection:
-            now = schema.now(connection)
-            small = or_(documents.c.seen_size <= SMALL, documents.c.wanted == "absent")
-            never_tried = and_(documents.c.attempts == 0, documents.c.next_try_at.is_(None))
-            no_doubt = and_(documents.c.lease_until.is_(None), documents.c.verify_at.is_(None))
-            wanted = (
-                select(documents.c.id)
-                .where(documents.c.id.in_(document_ids), has_work(now, recipe), small, never_tried, no_doubt)
-                .order_by(documents.c.id)
-                .with_for_update(skip_locked=True)
-            )
-            free = connection.execute(wanted).scalars().all()
+            free = connection.scalars(self._fresh, {"page": document_ids, "current": recipe}).all()
             if not free:
                 return []
-            rows = connection.execute(
-                update(documents)
-                .where(documents.c.id.in_(free))
-                .values(
-                    token=documents.c.token + 1,
-                    lease_until=now + self.lease_s,
-                    lease_owner=self._owner,
-                    attempts=1,
-                    state=State.PARSING,
-                )
-                .returning(*documents.c)
-            ).all()
+            taken = {"page": free, "owner": self._owner, "lease": self.lease_s}
+            rows = connection.execute(self._taking, taken).all()
             names = {row.source for row in rows}
             homes = {home.name: home for home in connection.execute(select(sources).where(sources.c.name.in_(names)))}
         deadline_of = {row.id: Deadline(asked_at, self.lease_s) for row in rows}
@@ -230,8 +226,6 @@ class Ledger(EmbeddingClaims, Due, Facts):
         return [told[claim.document_id] for claim, _ in done]
 
     def _commit(self, connection: Connection, claim: Claim, indexed: Indexed) -> bool | None:
-        if self._committing is None:
-            self._committing = _committing(connection)
         row = connection.execute(
             self._committing,
             {
@@ -389,13 +383,14 @@ def backoff_s(attempt: int) -> float:
     return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
 
 
+_PAGE: BindParameter[Any] = bindparam("page", expanding=True)
 _BEFORE = select(documents.c.lease_until, documents.c.verify_at).where(documents.c.id == bindparam("document"))
 _HOME = select(sources).where(sources.c.name == bindparam("source"))
 
 
-def _claiming(connection: Connection) -> Update:
+def _claiming(dialect: str) -> Update:
     """Return the statement of a claim."""
-    now = schema.now(connection)
+    now = schema.clock(dialect)
     due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
     taken_over = documents.c.lease_until.is_not(None)
     something_to_do = has_work(now, bindparam("current", type_=String))
@@ -416,6 +411,36 @@ def _claiming(connection: Connection) -> Update:
     )
 
 
+def _fresh(dialect: str) -> Select[tuple[str]]:
+    """Return the question which documents may walk in company."""
+    small = or_(documents.c.seen_size <= SMALL, documents.c.wanted == "absent")
+    never_tried = and_(documents.c.attempts == 0, documents.c.next_try_at.is_(None))
+    no_doubt = and_(documents.c.lease_until.is_(None), documents.c.verify_at.is_(None))
+    something_to_do = has_work(schema.clock(dialect), bindparam("current", type_=String))
+    return (
+        select(documents.c.id)
+        .where(documents.c.id.in_(_PAGE), something_to_do, small, never_tried, no_doubt)
+        .order_by(documents.c.id)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _taking(dialect: str) -> Update:
+    """Return the statement that claims those documents."""
+    return (
+        update(documents)
+        .where(documents.c.id.in_(_PAGE))
+        .values(
+            token=documents.c.token + 1,
+            lease_until=schema.clock(dialect) + bindparam("lease", type_=Float),
+            lease_owner=bindparam("owner"),
+            attempts=1,
+            state=State.PARSING,
+        )
+        .returning(*documents.c)
+    )
+
+
 _COMMITTED = (
     "version",
     "recipe",
@@ -431,9 +456,9 @@ _COMMITTED = (
 """Columns that a commit writes as they are in `Indexed`."""
 
 
-def _committing(connection: Connection) -> Update:
+def _committing(dialect: str) -> Update:
     """Return the statement of a commit."""
-    now = schema.now(connection)
+    now = schema.clock(dialect)
     generation = bindparam("generation", type_=BigInteger)
     moved_on = documents.c.desired_generation != generation
     return (
