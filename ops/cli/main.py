@@ -7,69 +7,73 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import typer
 
-from ops.cli import (
-    add,
-    ask,
-    contract,
-    doctor,
-    documents,
-    evaluate,
-    explain,
-    held,
-    mcp,
-    processes,
-    search,
-    status,
-    up,
-    verify,
-    version,
-)
 from ops.cli.errors import EXIT_MISCONFIGURED, CliError
 
-app = typer.Typer(
-    name="upwell",
-    help=(
-        "Drop a file in a folder; a moment later it can be found, and questions about it are answered with"
-        " citations.\n\n"
-        "Start with: upwell up FOLDER. Commands that need a running Upwell find it at UPWELL_API_URL, or through"
-        " .upwell/up.json in the current folder."
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: quicker, and the same on every terminal
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "up": "ops.cli.up:up",
+    "add": "ops.cli.add:add",
+    "search": "ops.cli.search:search",
+    "ask": "ops.cli.ask:ask",
+    "explain": "ops.cli.explain:explain",
+    "evaluate": "ops.cli.evaluate:evaluate",
+    "status": "ops.cli.status:status",
+    "documents": "ops.cli.documents:app",
+    "held": "ops.cli.held:app",
+    "contract": "ops.cli.contract:app",
+    "mcp": "ops.cli.mcp:mcp",
+    "verify": "ops.cli.verify:verify",
+    "doctor": "ops.cli.doctor:doctor",
+    "watch": "ops.cli.processes:watch",
+    "api": "ops.cli.processes:api",
+    "healthy": "ops.cli.processes:healthy",
+    "worker": "ops.cli.processes:worker",
+    "version": "ops.cli.version:version",
+}
+"""Each command, or group of commands, and where it is."""
+HIDDEN = frozenset({"healthy"})
 
-app.command("up")(up.up)
-app.command("add")(add.add)
-app.command("search")(search.search)
-app.command("ask")(ask.ask)
-app.command("explain")(explain.explain)
-app.command("evaluate")(evaluate.evaluate)
-app.command("status")(status.status)
-app.add_typer(documents.app, name="documents")
-app.add_typer(held.app, name="held")
-app.add_typer(contract.app, name="contract")
-app.command("mcp")(mcp.mcp)
-app.command("verify")(verify.verify)
-app.command("doctor")(doctor.doctor)
-app.command("watch")(processes.watch)
-app.command("api")(processes.api)
-app.command("healthy", hidden=True)(processes.healthy)
-app.add_typer(processes.worker, name="worker")
-app.command("version")(version.version)
+
+def command_line(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the command line for ``words``: the command that they begin with, or all when they begin with none.
+
+    What is not asked for is not imported: that is half of what a short command takes, and `upwell up` waits for it.
+    """
+    app = typer.Typer(
+        name="upwell",
+        help=(
+            "Drop a file in a folder; a moment later it can be found, and questions about it are answered with"
+            " citations.\n\n"
+            "Start with: upwell up FOLDER. Commands that need a running Upwell find it at UPWELL_API_URL, or through"
+            " .upwell/up.json in the current folder."
+        ),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: quicker, and the same on every terminal
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)  # or a command that is alone would be called without its name
+    for name in words[:1] if words[:1] and words[0] in COMMANDS else COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, hidden=name in HIDDEN)(command)
+    return app
 
 
 def main() -> NoReturn:
     """Run a command; expected failures are one line on standard error."""
     code = 0
     try:
-        app()
+        command_line(sys.argv[1:])()
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except CliError as exc:

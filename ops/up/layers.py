@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "watch",
         (
             "ops.cli.main",
+            "ops.cli.processes",
             "typer._adapters",
             "producers.watch",
             "celery.fixups.django",

@@ -630,7 +630,7 @@ def test_a_path_that_is_not_there_is_named(uploads: dict[str, bytes], upwell: Ca
 def test_every_command_has_json_and_help_that_names_its_environment() -> None:
     import typer.main
 
-    root = typer.main.get_command(cli.app)
+    root = typer.main.get_command(cli.command_line())
     for words, command in leaves(root):
         options = {option for parameter in command.params for option in parameter.opts}
         if words != "mcp":  # its standard output is JSON-RPC and nothing else
@@ -657,6 +657,19 @@ def test_help_and_search_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_imports_no_other_command() -> None:
+    code = (
+        "import sys\nsys.argv = ['upwell', 'up', '--help']\n"
+        "from ops.cli.main import COMMANDS, main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "others = {where.partition(':')[0] for name, where in COMMANDS.items() if name != 'up'} & set(sys.modules)\n"
+        "assert not others, others"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "watch DIRs" in done.stdout
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(api: HTTPServer) -> None:

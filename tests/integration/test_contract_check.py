@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ops.cli.contract import Reader, examine
 from ops.cli.errors import CliError
-from ops.cli.main import app
+from ops.cli.main import command_line
 from tests.contract.test_index import point
 from workers.adapters import qdrant
 from workers.contract.settings import IndexSettings
@@ -73,14 +73,14 @@ def test_a_collection_of_another_shape_is_told_apart(qdrant_url, collection):
 def test_the_command_prints_settings_and_ends_with_1_when_something_fails(qdrant_url, collection, index, monkeypatch):
     monkeypatch.setenv("UPWELL_COLLECTION", collection)
     index[0].put([point(0, vector=VECTOR)], 1)
-    done = CliRunner().invoke(app, ["contract", "check", qdrant_url, "--json"])
+    done = CliRunner().invoke(command_line(), ["contract", "check", qdrant_url, "--json"])
 
     assert done.exit_code == 0
     assert (
         f'collectionName: "{collection}-r1"' in json.loads(done.stdout)["readers"]["LangChain.js (@langchain/qdrant)"]
     )
     monkeypatch.setenv("UPWELL_COLLECTION", "nothing-of-this-name")
-    assert CliRunner().invoke(app, ["contract", "check", qdrant_url]).exit_code == 1
+    assert CliRunner().invoke(command_line(), ["contract", "check", qdrant_url]).exit_code == 1
 
 
 def test_an_address_that_does_not_answer_is_said():
