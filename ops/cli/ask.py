@@ -72,6 +72,8 @@ def _remarks(answer: dict[str, Any]) -> None:
     if answer.get("refused"):
         remark("upwell: nothing in the documents answers this. What is indexed: upwell documents list")
     elif answer.get("generated_by") == "extractive":
-        remark("upwell: extractive answer, in the documents' own words. For a written one, set UPWELL_CHAT_URL.")
+        # Where a note says that a model failed, one is set.
+        more = "" if answer.get("note") else " For a written one, set UPWELL_CHAT_URL."
+        remark(f"upwell: extractive answer, in the documents' own words.{more}")
     elif answer.get("grounded") is False:
         remark("upwell: not every statement of this answer is backed by a citation.")

@@ -239,6 +239,18 @@ def test_ask_names_the_page_and_says_when_the_answer_is_extractive(
 
     assert done.out.endswith("[1] house.md, page 12\n")
     assert "extractive" in done.err
+    assert "set UPWELL_CHAT_URL" in done.err
+
+
+def test_where_the_model_failed_nobody_is_told_to_set_one(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
+    note = "The chat endpoint (UPWELL_CHAT_URL) answers 500."
+    api.expect_request("/v1/answer").respond_with_json({**ANSWER, "generated_by": "extractive", "note": note})
+
+    told = upwell("ask", "What is the boiler code?").err
+
+    assert note in told
+    assert "extractive" in told
+    assert "set UPWELL_CHAT_URL" not in told
 
 
 def test_ask_says_when_nothing_answers_the_question(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:

@@ -164,7 +164,7 @@ class Answering:
             return Draft((), passages.hits, writer.model)
         notes = []
         if checked.removed:
-            notes.append(f"{_counted(checked.removed, 'sentence')} that no passage backs left out.")
+            notes.append(f"{_counted(checked.removed, 'sentence')} left out: no passage backs what it says.")
         if budget.spent:
             notes.append(f"Cut off after {self.answer_tokens} tokens (UPWELL_ANSWER_TOKENS).")
         return Draft(

@@ -36,6 +36,15 @@ FITTING = 0.1
 ALIKE = 0.05
 """Fits nearer than this to the best are not told apart: under "How to stop" the first sentence says how to stop."""
 
+_ORDERS = re.compile(
+    r"\b(?:ignore|disregard|forget|ignoriere?|vergiss|missachte|ignorez|oubliez?|ignora|olvida)\b[^.!?]{0,60}"
+    r"\b(?:instructions?|prompts?|anweisungen|anweisung|vorgaben|consignes|instrucciones)\b"
+    r"|(?:忽略|无视)[^。！？]{0,20}(?:指令|指示)",
+    re.IGNORECASE,
+)
+"""A sentence for the model that reads it, and not for people.  It is near to each question that it names, and would be
+quoted before the sentence that answers.  No guard, which there cannot be: nothing here obeys it (ADR 0013)."""
+
 _ITEM = re.compile(r"^(?:[-*•‣–·]|\(?\d{1,3}[.)])\s+")
 _REFERENCE = re.compile(r"\[(\d{1,4})\]")
 _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
@@ -142,9 +151,17 @@ def _compared(candidates: list[Statement], result: SearchResult, embedder: Embed
                 replace(one, fit=fits(one.passage, one.sentence, near))
                 for one, near in zip(candidates, close, strict=True)
             ]
+    candidates = _for_people(candidates)
     least = max(one.fit for one in candidates) - ALIKE
     others = sorted((one for one in candidates if one.fit < least), key=lambda one: -one.fit)
     return [*(one for one in candidates if one.fit >= least), *others]
+
+
+def _for_people(candidates: list[Statement]) -> list[Statement]:
+    """Put what is said to a model behind the rest, where something else has as much of the question."""
+    orders = [one for one in candidates if _ORDERS.search(one.quote)]
+    most = max((one.sentence for one in candidates if one not in orders), default=0.0)
+    return [replace(one, fit=0.0) if one in orders and one.sentence <= most else one for one in candidates]
 
 
 def _chosen(compared: list[Statement], weights: Weights) -> list[Statement]:

@@ -6,6 +6,7 @@ thread of its own, and whoever waits looks up several times a second.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -48,7 +49,7 @@ class Writer:
         """
         if (rest := self.breaker.seconds_open()) > 0:
             raise ChatUnavailable(
-                f"The chat endpoint (UPWELL_CHAT_URL) failed a moment ago and is left alone for {rest:.0f} s.",
+                f"The chat endpoint (UPWELL_CHAT_URL) failed a moment ago and is left alone for {math.ceil(rest)} s.",
                 retry_after=rest,
             )
         try:
