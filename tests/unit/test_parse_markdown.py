@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from workers.indexing.parse import markdown
+from workers.indexing.parse import commonmark, markdown
 
 STOCK = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
 # fmt: off
 PIECES = [
     "a", "word ", " ", "  ", "\n", "\n\n", "\t", "*", "**", "_", "`", "``", "~~", "[", "]", "(", ")", "](", "!", "<",
     ">", "&", "&amp;", "\\", "<br>", "<b>", "#", "- ", "1. ", "|", "|-|", "{", "}", "$", "%", "@", "^", "+", "=", "--",
-    ":", "é", "\u00a0", "[a]: b\n", "![x](y)", "[x](y)", "<http://a.b>", "\x0b", "\x0c", "\0",
+    ":", "é", "\u00a0", "[a]: b\n", "![x](y)", "[x](y)", "<http://a.b>", "\x0b", "\x0c", "\0", "a_b", " * ", "[a]",
+    "`a`", "` a `", "\nWord ", "\n\nWord ", "\n    word ", "\n---\n", "\n===\n", "> ", "\n|-|-|\n",
 ]
 # fmt: on
 
@@ -36,9 +39,18 @@ def said(token: Token) -> str:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
 def test_every_paragraph_says_what_the_stock_parser_reads_in_it(text):
-    ours = [markdown._inline(token) for token in markdown._MARKDOWN.parse(text) if token.type == "inline"]
+    ours = [commonmark.text_of(token) for token in markdown._MARKDOWN.parse(text) if token.type == "inline"]
 
     assert ours == [said(token) for token in STOCK.parse(text) if token.type == "inline"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
+def test_a_text_has_the_elements_that_the_stock_parser_finds(text):
+    ours = list(markdown.markdown(text))
+
+    with patch.object(markdown, "_MARKDOWN", STOCK):
+        assert ours == list(markdown.markdown(text))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from datetime import date, datetime
 from typing import Any
 
 import yaml
-from markdown_it import MarkdownIt
-from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
+from workers.indexing.parse import commonmark
 from workers.indexing.parse.dates import iso
 from workers.indexing.parse.encoding import decode
 from workers.indexing.parse.html import fragment
@@ -22,30 +21,11 @@ from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _TOML = re.compile(r"\A\+\+\+[ \t]*\n(.{0,20000}?)\n\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL)
-_SPECIAL = re.compile(r"[\n\\`*_~\[\]!<&]")
-"""All that begins or ends something inside a paragraph.  The parser's own set also has what extensions may want."""
-_MARKED = re.compile(r"[\\`*_~\[!<&]")
-_BREAK = re.compile(r"( *)\n[ \t]*")
 _ANCHOR = re.compile(r"(?:^|[\s:\[,-])[&*][\w-]", re.MULTILINE)
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _parser() -> MarkdownIt:
-    """Return a parser that stops less often than it would by itself, and not at all in paragraphs without marks."""
-    parser = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
-    parser.inline.terminator_re = _SPECIAL
-    parser.core.ruler.at("inline", _marked_only)
-    return parser
-
-
-def _marked_only(state: StateCore) -> None:
-    for token in state.tokens:
-        if token.type == "inline" and _MARKED.search(token.content):
-            token.children = []
-            state.md.inline.parse(token.content, state.md, state.env, token.children)
-
-
-_MARKDOWN = _parser()
+_MARKDOWN = commonmark.parser()
 
 
 def read_markdown(data: bytes, _name: str) -> Parsed:
@@ -116,14 +96,14 @@ def markdown(text: str) -> Iterator[Element]:
         elif kind == "list_item_close":
             bullets.pop()
         elif kind == "heading_open":
-            yield Element("heading", _inline(tokens[position + 1]), level=int(token.tag[1]))
+            yield Element("heading", commonmark.text_of(tokens[position + 1]), level=int(token.tag[1]))
             position += 1
         elif kind == "inline":
             if bullets:
-                yield Element("list", "  " * (len(bullets) - 1) + bullets[-1] + _inline(token))
+                yield Element("list", "  " * (len(bullets) - 1) + bullets[-1] + commonmark.text_of(token))
                 bullets[-1] = "  "
             else:
-                yield Element("text", _inline(token))
+                yield Element("text", commonmark.text_of(token))
         elif kind in ("fence", "code_block"):
             yield Element("code", token.content)
         elif kind == "html_block":
@@ -135,30 +115,11 @@ def markdown(text: str) -> Iterator[Element]:
         position += 1
 
 
-def _inline(token: Token) -> str:
-    if not _MARKED.search(token.content):
-        return _BREAK.sub(_broken, token.content)
-    parts: list[str] = []
-    for child in token.children or []:
-        if child.type in ("text", "code_inline", "image"):
-            parts.append(child.content)
-        elif child.type == "softbreak":
-            parts.append(" ")
-        elif child.type == "hardbreak" or (child.type == "html_inline" and child.content.startswith("<br")):
-            parts.append("\n")
-    return "".join(parts)
-
-
-def _broken(line_end: re.Match[str]) -> str:
-    """Two spaces before the end of a line keep it; else it is a space, as CommonMark has it."""
-    return "\n" if len(line_end[1]) > 1 else " "
-
-
 def _table(tokens: Sequence[Token]) -> str:
     rows: list[list[str]] = []
     for token in tokens:
         if token.type == "tr_open":
             rows.append([])
         elif token.type == "inline":
-            rows[-1].append(_inline(token))
+            rows[-1].append(commonmark.text_of(token))
     return "\n".join(" | ".join(row) for row in rows)

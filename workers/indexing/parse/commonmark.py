@@ -1,0 +1,121 @@
+"""markdown-it, which takes short ways where a text has nothing that CommonMark knows.
+
+Most of what is written in Markdown is paragraphs, and most signs in them mean nothing: ``max_retries``, ``2 * 3`` or
+``[1]``.  What has no meaning is not taken apart; a test compares with the parser as it comes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import MD_TRIM_CHARS
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
+
+# The signs come first and what must stand around them afterwards: so the search for them does not stop at each letter.
+_ALWAYS = (
+    r"(?<=\\)(?=[!-/:-@\[-`{-~\n ])"  # before a space as well: at the end of a line that is kept
+    r"|(?<=~)(?=~)|(?<=<)(?=\S)|(?<=&)(?=[#\w])"
+)
+_STAR = r"(?:(?<=[^ ]\*)|(?<=\*)(?=[^ ]))"
+_LOW_LINE = r"(?:(?<=_)(?![^\W_])|(?<=_)(?<![^\W_]_))"
+_STOPS = re.compile(rf"[\n\\`*_~\[\]!<&](?:(?<=[\n`\[\]])|{_ALWAYS}|(?<=!)(?=\[)|{_STAR}|{_LOW_LINE})")
+"""Where something inside a paragraph may begin or end.  The parser's own set also has what extensions may want."""
+_MARKS = rf"{_ALWAYS}|{_STAR}(?=[^*]*\*)|{_LOW_LINE}(?=[^_]*_)"
+_MARKED = re.compile(rf"[\\*_~<&\]](?:{_MARKS}|(?<=\])(?=\())")
+"""In a text where nothing is found, every sign but ` stands for itself: what comes in pairs is there once."""
+_MARKED_OR_NAMED = re.compile(rf"[\\*_~<&\[](?:{_MARKS}|(?<=\[))")
+"""The same where links have been given names."""
+_TICKS = re.compile("`+")
+_BREAK = re.compile(r"( *)\n[ \t]*")
+
+
+def parser() -> MarkdownIt:
+    """Return a parser of CommonMark with tables.
+
+    An ``inline`` token has no children where its content has no marks, and paragraphs need have no tokens around it.
+    """
+    made = MarkdownIt("commonmark", {"html": True, "maxNesting": 40}).enable(["table", "strikethrough"])
+    made.inline.terminator_re = _STOPS
+    made.core.ruler.at("inline", _inline)
+    made.block.ruler.before("table", "prose", _prose)
+    return made
+
+
+def text_of(token: Token) -> str:
+    """Return what an ``inline`` token says."""
+    if not token.children:
+        return _in_lines(token.content)
+    parts: list[str] = []
+    for child in token.children:
+        if child.type in ("text", "code_inline", "image"):
+            parts.append(child.content)
+        elif child.type == "softbreak":
+            parts.append(" ")
+        elif child.type == "hardbreak" or (child.type == "html_inline" and child.content.startswith("<br")):
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _in_lines(text: str) -> str:
+    return _BREAK.sub(_broken, text) if "\n" in text else text
+
+
+def _broken(line_end: re.Match[str]) -> str:
+    """Two spaces before the end of a line keep it; else it is a space, as CommonMark has it."""
+    return "\n" if len(line_end[1]) > 1 else " "
+
+
+def _inline(state: StateCore) -> None:
+    marked = _MARKED_OR_NAMED if state.env.get("references") else _MARKED
+    for token in state.tokens:
+        if token.type != "inline":
+            continue
+        parts = _around_code(token.content) if "`" in token.content else [token.content]
+        if marked.search("`".join(parts[::2])):
+            token.children = []
+            state.md.inline.parse(token.content, state.md, state.env, token.children)
+        elif len(parts) > 1:
+            parts[::2] = map(_in_lines, parts[::2])
+            token.children = [Token("text", "", 0, content="".join(parts))]
+
+
+def _around_code(text: str) -> list[str]:
+    """Return what is around and what is in the code spans of a text without other marks, in turn."""
+    runs = [run.span() for run in _TICKS.finditer(text)]
+    last = {end - start: number for number, (start, end) in enumerate(runs)}
+    parts: list[str] = []
+    at = number = 0
+    while number < len(runs):
+        start, end = runs[number]
+        if last[end - start] > number:
+            number += 1
+            while runs[number][1] - runs[number][0] != end - start:
+                number += 1
+            code = text[end : runs[number][0]].replace("\n", " ")
+            padded = code.startswith(" ") and code.endswith(" ") and code.strip(" ")
+            parts += [text[at:start], code[1:-1] if padded else code]
+            at = runs[number][1]
+        number += 1
+    return [*parts, text[at:]]
+
+
+def _prose(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a paragraph that is in nothing else and whose lines begin with letters: it ends at the next empty line.
+
+    Neither can a letter begin another block, nor turn the line before it into a heading or a table.
+    """
+    if silent or state.level or state.blkIndent:
+        return False
+    line = start
+    while line < end and (begin := state.bMarks[line] + state.tShift[line]) < state.eMarks[line]:
+        if state.sCount[line] > 3 or not state.src[begin].isalpha():
+            return False
+        line += 1
+    token = Token("inline", "", 0, children=[], block=True)
+    token.content = state.src[state.bMarks[start] : state.eMarks[line - 1]].strip(MD_TRIM_CHARS)
+    state.tokens.append(token)
+    state.line = line
+    return True
