@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.indexing.chunk import ChunkOptions, chunk, embedded_text
+from workers.indexing.chunk import ChunkOptions, _sentences, chunk, embedded_text
 from workers.indexing.values import DocumentMetadata, Element, Parsed
 
 OPTIONS = ChunkOptions()
@@ -34,6 +35,14 @@ def prose(seed: int, paragraphs: int) -> list[str]:
         return " ".join(draw.choices(words, k=draw.randint(5, 25))).capitalize() + "."
 
     return [" ".join(sentence() for _ in range(draw.randint(2, 8))) for _ in range(paragraphs)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(st.sampled_from("ab .!?…\"'”’)]\n。！；」』\t\u00a0\x1c(")))
+def test_a_sentence_ends_where_a_look_at_every_letter_says_it_does(text):
+    ends = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
+
+    assert _sentences(text) == [sentence for sentence in ends.findall(text) if sentence]
 
 
 def test_a_short_document_is_one_chunk():

@@ -127,6 +127,14 @@ def test_names_numbers_and_addresses_tell_nothing_of_the_language():
     assert language_of([Element("text", f"{noise * 4}{SENTENCES['de']} {SENTENCES['de']}")]) == "de"
 
 
+def test_a_beginning_in_many_languages_leaves_it_to_the_rest():
+    mixed = " ".join(" ".join(SENTENCES[each].split()[:5]) for each in ("hu", "fr", "cs", "es", "lt", "sv", "tr", "pl"))
+    rest = [Element("text", SENTENCES["de"])] * 8
+
+    assert language_of([Element("text", mixed)]) != "de"
+    assert language_of([Element("text", mixed), *rest]) == "de"
+
+
 def test_too_little_text_and_what_is_no_language_have_none():
     assert language_of([Element("text", "4711")]) is None
     assert language_of([Element("table", "12 | 13\n" * 50)]) is None

@@ -15,7 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from workers.indexing.values import Chunk, Element, Parsed, Piece
 
@@ -24,7 +25,12 @@ CHUNKER_VERSION = "3"
 HEADING_CHARS = 160
 HEADINGS_ONLY_CHARS = 1600
 """Most characters of the one chunk of a document that has nothing but headings."""
-_SENTENCES = re.compile(r".*?(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？；]+[」』”）]*|\n|\Z)\s*", re.DOTALL)
+_SENTENCE_END = re.compile(
+    r"[.!?…。！？；\n](?:"
+    r"(?<=[.!?…])(?<![.!?…][.!?…])[.!?…]*[\"'”’)\]]*\s+"  # only from the first of several on, or it would not be linear
+    r"|(?<=[。！？；])[。！？；]*[」』”）]*\s*"
+    r"|(?<=\n)\s*)"
+)
 _LINES = re.compile(r"[^\n]*\n*")
 _WHITE = " \t\n\u00a0\u3000"
 _FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D, 0xFD7046C5, 0xB55A4F09)
@@ -39,8 +45,7 @@ class ChunkOptions:
     min_chars: int = 200
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(NamedTuple):
     """What is never cut: a sentence, a line, a row; it keeps the white space that follows it."""
 
     text: str
@@ -135,7 +140,7 @@ def _headings_only(parsed: Parsed) -> list[Piece]:
 
 def _units(element: Element, options: ChunkOptions) -> Iterator[_Unit]:
     by_lines = element.kind in ("table", "code", "list")
-    found = [text for text in (_LINES if by_lines else _SENTENCES).findall(element.text) if text]
+    found = [text for text in _LINES.findall(element.text) if text] if by_lines else _sentences(element.text)
     header = found[0].strip() if element.kind == "table" and len(found) > 2 and len(found[0]) < 400 else ""
     for number, text in enumerate(found):
         last = number == len(found) - 1
@@ -143,6 +148,11 @@ def _units(element: Element, options: ChunkOptions) -> Iterator[_Unit]:
         room = options.max_chars - len(header) - 1
         for part in _cut(whole, room, options.target_chars) if len(whole) > room else (whole,):
             yield _Unit(part, element.page, header if number else "")
+
+
+def _sentences(text: str) -> list[str]:
+    ends = [end.end() for end in _SENTENCE_END.finditer(text)]
+    return [text[start:end] for start, end in pairwise([0, *ends, len(text)]) if start < end]
 
 
 def _cut(text: str, most: int, target: int) -> Iterator[str]:
@@ -202,9 +212,7 @@ def _groups(units: Sequence[_Unit], options: ChunkOptions) -> Iterator[Sequence[
     """Yield runs of units; no run is longer than the maximum (its table header included)."""
     if not units:
         return
-    starts = [0]
-    for unit in units:
-        starts.append(starts[-1] + len(unit.text))
+    starts = [0, *accumulate(len(unit.text) for unit in units)]
     total = starts[-1]
     if total <= options.target_chars:
         yield units

@@ -7,7 +7,6 @@ time whatever its threads: done here they keep other processors busy.
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from workers.adapters.bm25 import document_vector
 from workers.indexing.chunk import ChunkOptions, embedded_text, pieces
@@ -21,4 +20,4 @@ def cut(parsed: Parsed, options: ChunkOptions) -> Cut:
 
 def _with_words(piece: Piece) -> Piece:
     found = document_vector(embedded_text(piece.heading, piece.content))
-    return replace(piece, words=(array("I", found.indices), array("f", found.values)))
+    return Piece(piece.heading, piece.page, piece.content, (array("I", found.indices), array("f", found.values)))

@@ -16,11 +16,14 @@ from workers.indexing.values import Element
 
 SAMPLE = 1000
 """Characters that are looked at: the time grows with them.  3,000 told nothing else of 973 texts in eight languages."""
-SAMPLE_EACH = 200
+SAMPLE_EACH = 600
 """Characters of one element at most, so that a long one at the top does not speak for all."""
 LEAST = 40  # letters; guesses over less are little better than dice
 LEAST_DENSE = 12  # scripts in which a sign carries more
 SURE = 0.5
+FIRST = 300
+CLEAR = 0.8
+"""When so many characters say it so clearly, the others are not looked at.  They told nothing else of 3,046 texts."""
 _DENSE = re.compile("[\u0900-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _NOISE = re.compile(r"[\d_/\\]|\S@\S")
 """Marks a word that is an address, a name in a program or a number."""
@@ -49,11 +52,24 @@ def iso639(code: str | None) -> str | None:
 def language_of(elements: Sequence[Element]) -> str | None:
     """Return the ISO 639-1 code of the language, or None when there is too little text or the guess is unsure."""
     sample = _sample(elements)
-    letters = sum(map(str.isalpha, sample))
-    if letters < LEAST and len(_DENSE.findall(sample)) < LEAST_DENSE:
+    first = sample[:FIRST]
+    if _letters(first) >= LEAST:
+        label, score = _guess(first)
+        if score >= CLEAR:
+            return iso639(label)
+    elif _letters(sample) < LEAST and len(_DENSE.findall(sample)) < LEAST_DENSE:
         return None
-    labels, scores = _model().predict(sample, k=1)
-    return iso639(labels[0].removeprefix("__label__")) if labels and scores[0] >= SURE else None
+    label, score = _guess(sample)
+    return iso639(label) if score >= SURE else None
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
+
+
+def _guess(text: str) -> tuple[str, float]:
+    labels, scores = _model().predict(text, k=1)
+    return (labels[0].removeprefix("__label__"), float(scores[0])) if labels else ("", 0.0)
 
 
 @cache
@@ -74,7 +90,7 @@ def _sample(elements: Sequence[Element]) -> str:
     parts: list[str] = []
     room = SAMPLE
     for text in texts[::step]:
-        words = " ".join(word for word in text[:600].split() if not _NOISE.search(word))
+        words = " ".join(word for word in text[:SAMPLE_EACH].split() if not _NOISE.search(word))
         parts.append(words[:room])
         room -= len(words)
         if room <= 0:
