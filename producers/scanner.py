@@ -192,10 +192,9 @@ class Scanner:
             elif each is not None:
                 gone.append(each)
             if len(batch) >= BATCH:
-                yield (
-                    folder.record(_lanes(batch, news, first=first)) / 2
-                )  # others, index workers above all, want to write as well
+                took = folder.record(_lanes(batch, news, first=first))
                 batch = []
+                yield took / 2  # others, index workers above all, want to write as well
             else:
                 yield 0.0
         folder.record(_lanes(batch, news, first=first))

@@ -14,13 +14,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Engine, select
 
 from producers.roots import place_marker
 from workers.contract import intake, schema
+from workers.contract.broker import Hints
 from workers.contract.disk import LITTLE
 from workers.contract.identity import document_id
 from workers.contract.intake import Observation, Stat
@@ -48,13 +49,6 @@ class BadName(ValueError):
     """The external id or file name cannot be a document path."""
 
 
-class HintSender(Protocol):
-    """Sends hints; False when the broker did not take them."""
-
-    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
-        """Ask for documents to be looked at."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An upload that is safe on disk and in the ledger."""
@@ -68,7 +62,7 @@ class Stored:
 class UploadStore:
     """Keeps uploads under ``data_dir``/uploads.  The stored name is ours; the sender's name is only metadata."""
 
-    def __init__(self, engine: Engine, hints: HintSender, data_dir: Path, max_bytes: int) -> None:
+    def __init__(self, engine: Engine, hints: Hints, data_dir: Path, max_bytes: int) -> None:
         self._engine, self._hints, self._max_bytes = engine, hints, max_bytes
         self._directory = data_dir.absolute() / "uploads"
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

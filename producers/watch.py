@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import Protocol
 
 import redis
 import structlog
@@ -123,13 +122,6 @@ class Watcher:
             log.warning("watch.no_beat", error=type(exc).__name__)
 
 
-class Looks(Protocol):
-    """Sends hints; False when the broker did not take them."""
-
-    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
-        """Ask for documents to be looked at."""
-
-
 class HintSender:
     """Sends hints from a thread of its own, so that a stuck broker never holds up the watching.
 
@@ -138,7 +130,7 @@ class HintSender:
     ``gather_s``, because documents that are named in one message are indexed side by side.
     """
 
-    def __init__(self, hints: Looks, backfill: Callable[[], int], *, gather_s: float = GATHER_S) -> None:
+    def __init__(self, hints: Hints, backfill: Callable[[], int], *, gather_s: float = GATHER_S) -> None:
         self._hints = hints
         self._backfill = backfill
         self._gather_s = gather_s

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from ops.api.errors import ApiError
 from ops.api.ledger_views import iso
-from workers.housekeeping.docket import Audit, Docket
+from workers.housekeeping.docket import Docket, Entry
 from workers.housekeeping.findings import BY_PEOPLE
 
 router = APIRouter(tags=["verify"])
@@ -51,7 +51,7 @@ def show(request: Request, audit_id: UUID) -> JSONResponse:
     return JSONResponse(told(found))
 
 
-def told(audit: Audit) -> dict[str, Any]:
+def told(audit: Entry) -> dict[str, Any]:
     """Return an audit as the api tells it."""
     return {
         "id": audit.id,

@@ -12,14 +12,15 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from workers.contract.broker import Hints
 from workers.errors import WorkerError
-from workers.housekeeping import audit as auditing
+from workers.housekeeping.audit import PATIENCE_S, SLICE, Audit, Progress
 from workers.housekeeping.books import Books
-from workers.housekeeping.docket import Audit, Docket, LostTurn
+from workers.housekeeping.docket import Docket, Entry, LostTurn
 from workers.housekeeping.findings import BY_PEOPLE
 from workers.housekeeping.notebook import Notebook
 from workers.housekeeping.ports import AuditedIndex, Files
-from workers.housekeeping.repair import HintSender, Repair
+from workers.housekeeping.repair import Repair
 from workers.housekeeping.report import Report
 
 log = structlog.get_logger()
@@ -44,12 +45,12 @@ class Auditor:
         engine: Engine,
         open_index: Open,
         files: Files,
-        hints: HintSender,
+        hints: Hints,
         directory: Path,
         *,
         interval_s: float,
         owner: str | None = None,
-        patience_s: float = auditing.PATIENCE_S,
+        patience_s: float = PATIENCE_S,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._engine, self._open, self._files, self._hints = engine, open_index, files, hints
@@ -98,13 +99,13 @@ class Auditor:
         _tell(audit, report)
         return report
 
-    def _give_back(self, audit: Audit) -> None:
+    def _give_back(self, audit: Entry) -> None:
         try:
             self._docket.give_back(audit)
         except LostTurn:
             pass  # somebody else has it: that is as good
 
-    def _audit(self, audit: Audit) -> dict[str, Any]:
+    def _audit(self, audit: Entry) -> dict[str, Any]:
         index = self._open()
         if index is None:
             return {
@@ -123,7 +124,7 @@ class Auditor:
                 self._docket.progress(audit, told)
 
         with Notebook(self._directory) as notebook:
-            running = auditing.Audit(
+            running = Audit(
                 self._books,
                 index,
                 self._files,
@@ -152,11 +153,11 @@ class Auditor:
             by_people = any(found.found[kind] for kind in BY_PEOPLE)
             return report | {"clean": not (after.found or unsettled or found.unchecked or by_people)}
 
-    def _check(self, running: auditing.Audit, notebook: Notebook, progress: auditing.Progress) -> tuple[Report, int]:
+    def _check(self, running: Audit, notebook: Notebook, progress: Progress) -> tuple[Report, int]:
         """Look at what was repaired once it has come to rest; returns what is still wrong, and what still moves."""
         after, unsettled, checked = Report(), 0, 0
         deadline = time.monotonic() + self._settle_s
-        for part in notebook.repairs(auditing.SLICE):
+        for part in notebook.repairs(SLICE):
             looked = running.look(part)
             while any(each.busy for each in looked.values()) and time.monotonic() < deadline:
                 progress({"step": "settling", "repaired": checked})
@@ -174,7 +175,7 @@ class Auditor:
             raise Stopped
 
 
-def _tell(audit: Audit, report: dict[str, Any]) -> None:
+def _tell(audit: Entry, report: dict[str, Any]) -> None:
     findings = {kind: told["documents"] for kind, told in report.get("findings", {}).items()}
     say = log.info if report["clean"] else log.warning
     say(

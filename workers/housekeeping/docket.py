@@ -27,8 +27,8 @@ AskedBy = Literal["person", "schedule", "count"]
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """One audit.  Times are seconds since the epoch."""
+class Entry:
+    """One audit as the docket has it.  Times are seconds since the epoch."""
 
     id: str
     asked_by: str
@@ -101,7 +101,7 @@ class Docket:
         except IntegrityError:  # another housekeeper was faster
             return None
 
-    def take(self) -> Audit | None:
+    def take(self) -> Entry | None:
         """Take the audit that has waited longest, or one whose housekeeper has died; None: nothing to do."""
         with self._engine.begin() as connection:
             now = schema.now(connection)
@@ -128,9 +128,9 @@ class Docket:
                 )
                 .returning(*audits.c)
             ).one_or_none()
-        return _audit(taken) if taken is not None else None
+        return _entry(taken) if taken is not None else None
 
-    def progress(self, audit: Audit, progress: dict[str, Any]) -> None:
+    def progress(self, audit: Entry, progress: dict[str, Any]) -> None:
         """Say how far an audit is, and keep it.
 
         Raises:
@@ -140,7 +140,7 @@ class Docket:
             values = {"progress": json.dumps(progress), "lease_until": schema.now(connection) + LEASE_S}
             self._write(connection, audit, values)
 
-    def finish(self, audit: Audit, report: dict[str, Any], *, failed: bool = False) -> None:
+    def finish(self, audit: Entry, report: dict[str, Any], *, failed: bool = False) -> None:
         """Keep the report, and forget audits of long ago.
 
         Raises:
@@ -157,7 +157,7 @@ class Docket:
             newest = select(audits.c.id).order_by(audits.c.asked_at.desc()).limit(KEPT)
             connection.execute(delete(audits).where(audits.c.id.not_in(newest), audits.c.state.in_(["done", "failed"])))
 
-    def give_back(self, audit: Audit) -> None:
+    def give_back(self, audit: Entry) -> None:
         """Let another housekeeper run it: this one has to stop.
 
         Raises:
@@ -172,17 +172,17 @@ class Docket:
             dead = update(audits).where(audits.c.state == "running", ended.owns(audits.c.lease_owner))
             return connection.execute(dead.values(lease_until=0.0)).rowcount
 
-    def get(self, key: str) -> Audit | None:
+    def get(self, key: str) -> Entry | None:
         """Return one audit."""
         with self._reading.connect() as connection:
             row = connection.execute(select(audits).where(audits.c.id == key)).one_or_none()
-        return _audit(row) if row is not None else None
+        return _entry(row) if row is not None else None
 
-    def last(self) -> Audit | None:
+    def last(self) -> Entry | None:
         """Return the audit that finished last."""
         with self._reading.connect() as connection:
             row = connection.execute(_LAST).one_or_none()
-        return _audit(row) if row is not None else None
+        return _entry(row) if row is not None else None
 
     def ago(self) -> float:
         """Return the seconds since a wrong number of points last asked for an audit; infinity: never."""
@@ -194,13 +194,13 @@ class Docket:
             at = connection.scalar(query)
         return float("inf") if at is None else float(now - at)
 
-    def running(self) -> Audit | None:
+    def running(self) -> Entry | None:
         """Return the audit that runs or waits, if any."""
         with self._reading.connect() as connection:
             row = connection.execute(_RUNNING).one_or_none()
-        return _audit(row) if row is not None else None
+        return _entry(row) if row is not None else None
 
-    def _write(self, connection: Any, audit: Audit, values: dict[str, Any]) -> None:
+    def _write(self, connection: Any, audit: Entry, values: dict[str, Any]) -> None:
         mine = update(audits).where(
             audits.c.id == audit.id, audits.c.state == "running", audits.c.started_at == audit.started_at
         )
@@ -208,8 +208,8 @@ class Docket:
             raise LostTurn(audit.id)
 
 
-def _audit(row: Row[Any]) -> Audit:
-    return Audit(
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
         id=row.id,
         asked_by=row.asked_by,
         repair=row.repair,

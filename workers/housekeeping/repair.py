@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from sqlalchemy import Engine
 
 from workers.contract import intake
+from workers.contract.broker import Hints
 from workers.contract.intake import Observation
 from workers.housekeeping.audit import Looked
 from workers.housekeeping.books import Books
@@ -23,13 +23,6 @@ from workers.housekeeping.ports import AuditedIndex
 HELD_UPLOAD = "Its file is gone from the upload store. Decide: upwell held approve, or upwell held reject."
 
 
-class HintSender(Protocol):
-    """Sends hints; False when the broker did not take them."""
-
-    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
-        """Ask for documents to be looked at."""
-
-
 @dataclass
 class Repair:
     """Called with each slice of confirmed findings."""
@@ -37,7 +30,7 @@ class Repair:
     books: Books
     engine: Engine
     index: AuditedIndex
-    hints: HintSender
+    hints: Hints
     notebook: Notebook
     uploads: frozenset[str]  # names of upload stores: nobody else decides about files missing there
     done: Counter[Kind] = field(default_factory=Counter)

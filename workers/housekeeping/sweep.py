@@ -6,19 +6,9 @@ Stateless and idempotent, so it may be killed at any point and run twice at once
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
+from workers.contract.broker import Hints
 from workers.indexing.ledger import Ledger
-
-
-class HintSender(Protocol):
-    """Sends hints; False when the broker did not take them."""
-
-    def look(self, document_ids: list[str], *, bulk: bool = False) -> bool:
-        """Ask for documents to be looked at."""
-
-    def embed(self) -> bool:
-        """Ask for missing vectors to be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +28,7 @@ class Waiting:
     bulk: int = 0
 
 
-def sweep(ledger: Ledger, hints: HintSender, recipe: str | None, *, limit: int, waiting: Waiting) -> Swept:
+def sweep(ledger: Ledger, hints: Hints, recipe: str | None, *, limit: int, waiting: Waiting) -> Swept:
     """Send hints for what is due, so that at most ``limit`` of each lane wait.
 
     The hints that wait already are taken to be those of the documents that are due the longest: both are in the order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 _ISO = re.compile(
@@ -74,12 +74,3 @@ def _time(parts: list[Any], zone: str | None) -> str:
 
 def _month(name: str) -> int:
     return _MONTHS.index(name[:3].lower()) + 1
-
-
-def filetime(ticks: int) -> str | None:
-    """Return the time of a Windows FILETIME (100 ns since 1601); zero and nonsense are None."""
-    try:
-        moment = datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)
-    except OverflowError:
-        return None
-    return moment.replace(microsecond=0).isoformat() if moment.year > 1900 else None
