@@ -217,6 +217,7 @@ def _chunk(point: dict[str, Any]) -> dict[str, Any]:
         "index": payload.get("chunk_index", 0),
         "page": facts.get("page"),
         "heading": facts.get("heading"),
+        "url": facts.get("url"),
         "content": payload.get("content", ""),
         "embedded": bool(payload.get("embedded")),
         "version": payload.get("version"),

@@ -42,7 +42,7 @@ def evaluate(
     save: Path | None = typer.Option(
         None, "--save", metavar="DIR", help="Keep the questions in a new folder in BEIR layout."
     ),
-    mode: Mode = typer.Option(Mode.HYBRID, help="How to search."),
+    mode: Mode = typer.Option(Mode.HYBRID, case_sensitive=False, help="How to search."),
     answers: bool = typer.Option(False, "--answers", help="Ask for the answers, too, and measure them."),
     against: str | None = typer.Option(
         None,

@@ -20,7 +20,9 @@ def explain(
     text: str = typer.Argument(..., metavar="QUERY", help="What was looked for."),
     limit: int = typer.Option(10, "-k", "--limit", min=1, max=100, help="Hits that the search shows."),
     filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),
-    mode: Mode = typer.Option(Mode.HYBRID, help="hybrid: words and meaning; lexical: words; semantic: meaning."),
+    mode: Mode = typer.Option(
+        Mode.HYBRID, case_sensitive=False, help="hybrid: words and meaning; lexical: words; semantic: meaning."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Say why a document is, or is not, found: its state, a filter, its words, a better hit.

@@ -80,9 +80,12 @@ def make_server(api: Api) -> MCPServer[Any]:
     try:
         from mcp.server import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
+        from mcp.types import ToolAnnotations
     except ImportError as exc:
         raise CliError("MCP's SDK is not installed. Install it: pip install 'upwell[mcp]'") from exc
     server: MCPServer[Any] = MCPServer("upwell", instructions=INSTRUCTIONS, log_level="WARNING")
+
+    reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)  # else an assistant asks its user each time
 
     @contextmanager
     def in_words() -> Iterator[None]:
@@ -92,14 +95,14 @@ def make_server(api: Api) -> MCPServer[Any]:
         except CliError as exc:
             raise ToolError(str(exc)) from exc
 
-    @server.tool(name="search")
+    @server.tool(name="search", annotations=reads)
     def search(query: str) -> dict[str, Any]:
         """Search the user's documents, by words and by meaning; returns passages, best first, with their documents."""
         with in_words():
             found = api.post("/v1/search", {"query": query[:4000], "limit": MOST_HITS, "join": True})
         return {"results": [_result(api, hit) for hit in found["hits"]]}
 
-    @server.tool(name="fetch")
+    @server.tool(name="fetch", annotations=reads)
     def fetch(id: str) -> dict[str, Any]:  # noqa: A002 - the protocol's name
         """Read a whole document by the id that search returned."""
         with in_words():
@@ -111,7 +114,7 @@ def make_server(api: Api) -> MCPServer[Any]:
             "id": document["id"],
             "title": str(document.get("title") or document["path"]),
             "text": text[:LONGEST_TEXT],
-            "url": _link(api, document["id"]),
+            "url": next((str(chunk["url"]) for chunk in chunks if chunk.get("url")), _link(api, document["id"])),
             "metadata": facts | {"truncated": len(text) > LONGEST_TEXT},
         }
 

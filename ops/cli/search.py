@@ -27,7 +27,9 @@ def search(
     text: str = typer.Argument(..., help="What to look for."),
     limit: int = typer.Option(10, "-k", "--limit", min=1, max=100, help="Most hits."),
     filters: list[str] = typer.Option([], "--filter", metavar="CONDITION", help=FILTER_HELP),
-    mode: Mode = typer.Option(Mode.HYBRID, help="hybrid: words and meaning; lexical: words; semantic: meaning."),
+    mode: Mode = typer.Option(
+        Mode.HYBRID, case_sensitive=False, help="hybrid: words and meaning; lexical: words; semantic: meaning."
+    ),
     facets: list[str] = typer.Option(
         [],
         "--facet",

@@ -103,7 +103,7 @@ def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, 
     )
 
     done = upwell(
-        "search", "boiler", "-k", "3", "--mode", "lexical", "--explain", "--filter", "source=inbox",
+        "search", "boiler", "-k", "3", "--mode", "Lexical", "--explain", "--filter", "source=inbox",
         "--filter", "filetype=text/plain", "--filter", "filetype=text/markdown",
     )  # fmt: skip
 

@@ -77,6 +77,14 @@ def test_fetch_returns_the_whole_document():
     assert document["metadata"]["path"] == "house.md"
 
 
+def test_both_tools_say_that_they_only_read():
+    async def talk() -> Any:
+        async with Client(make_server(Answers())) as client:
+            return (await client.list_tools()).tools
+
+    assert {tool.name: tool.annotations.read_only_hint for tool in anyio.run(talk)} == {"search": True, "fetch": True}
+
+
 @pytest.mark.parametrize("key", ["../status", "", "a/b", "x" * 65])
 def test_what_is_no_id_reaches_no_route(key):
     result = call(make_server(Answers()), "fetch", id=key)
@@ -121,7 +129,8 @@ def house(tmp_path_factory, qdrant_url):
     home, collection = tmp_path_factory.mktemp("house"), f"test-{uuid4().hex}"
     with Endpoint() as endpoint:
         product = Product(home, qdrant_url, collection, endpoint)
-        product.write("house.md", "# House\n\nThe boiler code is 4711.\n\n# Garden\n\nThe hedge is cut in June.\n")
+        text = "# House\n\nThe boiler code is 4711.\n\n# Garden\n\nThe hedge is cut in June.\n"
+        product.write("house.md", f"---\nurl: https://house.example/\n---\n{text}")
         product.scan()
         product.settle()
         settings = ApiSettings(
@@ -156,6 +165,7 @@ def test_over_http_an_assistant_with_the_key_searches_and_reads(mcp_process):
     assert found["text"] == "The boiler code is 4711."
     assert found["path"] == "house.md"
     assert document["id"] == found["id"]
+    assert document["url"] == found["url"] == "https://house.example/"
     assert "The boiler code is 4711." in document["text"]
     assert "The hedge is cut in June." in document["text"]
     assert document["metadata"]["state"] == "ready"
