@@ -181,11 +181,14 @@ class Children:
         for _ in range(100):
             strays = [pid for pid in children_of(os.getpid()) if not _is_browser(pid)]
             if not strays:
-                return
+                break
             for pid in strays:
                 send_signal(pid, signal.SIGKILL)
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # those that died with the guard are ours as well
+                pass
 
 
 def _is_browser(pid: int) -> bool:

@@ -259,6 +259,8 @@ def test_killing_the_guard_is_survived_and_leaves_no_second_copy(start: Callable
     run.guard().kill()
 
     assert run.wait_for("restarting", "parent")[2] == "was lost with the guard process"
+    ours = psutil.Process(run.process.pid).children()
+    assert [child for child in ours if child.status() == psutil.STATUS_ZOMBIE] == []
     after = {name: run.pid(name, but=before[name]) for name in before}
     assert set(after.values()).isdisjoint(before.values())
     until(lambda: not run.survivors())
