@@ -23,6 +23,7 @@ BENCHMARKS = {
     "retrieval": "BM25 variants and fusions on collections with known answers",
     "kills": "kill -9 of every process in turn while files are indexed; what is paid twice",
     "scale": "what the ledger costs at up to millions of documents, and what ten million would",
+    "store": "what storing a chunk costs the embedded Qdrant, by step",
     "query": "queries over 100,000 chunks: what each layer costs beside the bare client, and 100 clients at once",
     "start": "from `upwell up` to the first answer; memory by process with many documents",
     "parse": "text, Markdown and HTML beside unstructured's stock path; what a parser child costs",

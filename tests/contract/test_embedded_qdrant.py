@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -322,6 +323,27 @@ def test_whatever_was_acknowledged_survives_a_kill(tmp_path):
     assert sorted(point.payload["n"] for point in points) == list(range(50))
     process.terminate()
     assert process.wait(10) == 0
+
+
+def search_threads(process: subprocess.Popen) -> int:
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum((task / "comm").read_text().startswith("edge-search") for task in tasks)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of threads are read from /proc")
+def test_a_collection_has_one_thread_that_searches_made_or_opened(tmp_path):
+    process, url = start(tmp_path)
+    httpx.put(f"{url}/collections/c", json={"vectors": {"size": 2, "distance": "Dot"}}).raise_for_status()
+    made = search_threads(process)
+    process.terminate()
+    process.wait(10)
+
+    process, _ = start(tmp_path)
+    opened = search_threads(process)
+    process.terminate()
+    process.wait(10)
+
+    assert (made, opened) == (1, 1)
 
 
 def test_a_second_server_on_the_same_directory_is_refused(tmp_path):
