@@ -19,6 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q ops producers workers  # pip compiles what it installs; this is what it does not
 	@touch $@
 
 up: $(VENV)/.installed  ## start everything on one machine: make up [DOCS=folder] [ARGS="--port 9000"]
