@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 NEEDED = frozenset({"watcher", "index-worker"})
+AT_REST_S = 1.0
+"""Seconds between two questions when there is nothing to do: each takes the api 10 ms, all day long."""
 
 
 class Poller:
@@ -40,7 +42,7 @@ class Poller:
             return self._answer
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_s if self.ready else 0.1):
+        while not self._stop.wait(self._pause()):
             try:
                 status, body = self._get("/v1/status")
                 answer = json.loads(body) if status == 200 else None
@@ -51,6 +53,13 @@ class Poller:
             with self._lock:
                 self._count += 1
                 self._answer = (self._count, answer) if isinstance(answer, dict) else None
+
+    def _pause(self) -> float:
+        """Return the seconds until the next question; called by the thread that writes the answers."""
+        if not self.ready:
+            return 0.1
+        at_rest = self._answer is not None and self._answer[1].get("converged") is True
+        return max(self._every_s, AT_REST_S) if at_rest else self._every_s
 
     def _all_up(self, answer: dict[str, Any]) -> bool:
         """The api's servers answer, and whoever watches and indexes has given a sign of life since we started."""

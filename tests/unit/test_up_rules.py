@@ -21,6 +21,7 @@ from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
 from ops.up.lives import KEPT, Lives, Run
 from ops.up.main import UpError, run
+from ops.up.poll import AT_REST_S, Poller
 from ops.up.progress import Progress, alarms, duration
 from ops.up.restarts import Backoff
 from ops.up.settings import UpSettings
@@ -449,6 +450,23 @@ def test_the_alarm_of_a_source_is_shown_with_its_name() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- display
+
+
+@pytest.mark.parametrize(
+    ("ready", "answer", "seconds"),
+    [
+        (False, None, 0.1),
+        (True, None, 0.5),
+        (True, (1, {"converged": False}), 0.5),
+        (True, (1, {"converged": True}), AT_REST_S),
+    ],
+    ids=["starting", "the api away", "at work", "at rest"],
+)
+def test_the_status_is_asked_for_less_often_when_there_is_nothing_to_do(ready, answer, seconds):
+    poller = Poller(lambda: "http://127.0.0.1:9", None)
+    poller.ready, poller._answer = ready, answer
+
+    assert poller._pause() == seconds
 
 
 class FakePoller:
