@@ -334,7 +334,7 @@ class Pipeline:
             return points
         keys = {point.id: self.space.cache_key(point.text) for point in points}
         known = yield from steps.known(list(keys.values()))
-        return [replace(point, vector=known.get(keys[point.id])) for point in points]
+        return [replace(point, vector=known[keys[point.id]]) if keys[point.id] in known else point for point in points]
 
     def _points(
         self, claim: Claim, look: Look, version: str, facts: DocumentMetadata, described: Described, wanted: list[Chunk]
