@@ -18,6 +18,7 @@ from ops.api.errors import ApiError
 from ops.api.filters import from_openai
 from ops.api.queries import QueryAway
 from ops.api.scores import shares
+from workers.query.requests import LONGEST_QUERY
 
 router = APIRouter(tags=["openai"])
 
@@ -194,12 +195,19 @@ async def _streamed(
 def _question(body: ChatBody) -> dict[str, Any]:
     """Return the conversation as the query worker takes it.  System prompts are for models; ours are our own."""
     talk = [{"role": m.role, "content": m.text} for m in body.messages if m.role in ("user", "assistant")]
-    asked = [turn["content"] for turn in talk if turn["role"] == "user"]
-    if not asked or not asked[-1].strip():
+    asked = next((turn for turn in reversed(talk) if turn["role"] == "user"), None)
+    if asked is None or not asked["content"].strip():
         raise ApiError(422, "invalid_request", "messages: there is no question of a user.", "Send a user message.")
     ours = {"filters": body.filters, "limit": body.limit, "mode": body.mode}
-    wanted = {"query": asked[-1].strip()[:4000], "messages": [_short(turn) for turn in talk[-40:]]}
+    asked["content"] = question = _both_ends(asked["content"].strip())
+    wanted = {"query": question, "messages": [_short(turn) for turn in talk[-40:]]}
     return wanted | {name: value for name, value in ours.items() if value is not None}
+
+
+def _both_ends(text: str) -> str:
+    """Return a text that is too long to be asked without its middle: people paste, and ask before or after it."""
+    half = LONGEST_QUERY // 2 - 2
+    return text if len(text) <= LONGEST_QUERY else f"{text[:half]} … {text[-half:]}"
 
 
 def _short(turn: dict[str, str]) -> dict[str, str]:

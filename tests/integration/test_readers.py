@@ -133,6 +133,17 @@ def test_a_model_that_breaks_off_in_a_stream_is_followed_by_the_documents_own_wo
     assert "The boiler code is 4711. [1]\n\nSources:" in text
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_question_before_or_after_a_long_paste_is_heard(client, queries, place):
+    paste = "lorem ipsum " * 1000
+    parts = ["What is the boiler code?", paste] if place == "before" else [paste, "What is the boiler code?"]
+    client.chat.completions.create(model="upwell", messages=[{"role": "user", "content": "\n\n".join(parts)}])
+
+    asked = queries.asked[-1]
+    assert "What is the boiler code?" in asked["query"]
+    assert [turn["content"] for turn in asked["messages"]] == [asked["query"]]  # no earlier question of its own
+
+
 def test_a_conversation_in_parts_is_understood(client, queries):
     client.chat.completions.create(
         model="upwell",
