@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 EXIT_FAILED = 1
-EXIT_TAKEN = 3  # a port or a directory belongs to somebody else
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h: a server is away; starting again later makes sense
-EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h: trying again cannot help
 
 
 class CliError(Exception):

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import typer
 
-from ops.cli.errors import EXIT_MISCONFIGURED, CliError
+from ops.cli.errors import CliError
+from workers.contract.exits import EXIT_MISCONFIGURED
 
 COMMANDS = {
     "up": "ops.cli.up:up",

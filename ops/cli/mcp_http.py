@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, CliError
+from ops.cli.errors import CliError
 from ops.cli.output import remark
+from workers.contract.exits import EXIT_MISCONFIGURED, EXIT_TAKEN
 from workers.contract.loopback import is_loopback
 
 if TYPE_CHECKING:

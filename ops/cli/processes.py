@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
-from ops.cli.errors import EXIT_MISCONFIGURED, EXIT_TAKEN, EXIT_UNAVAILABLE, CliError
+from ops.cli.errors import CliError
+from workers.contract.exits import EXIT_MISCONFIGURED, EXIT_TAKEN, EXIT_UNAVAILABLE
 
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 JSON_LOGS = typer.Option(False, "--json", help="Log JSON, whatever UPWELL_LOG_FORMAT says.")

@@ -16,13 +16,12 @@ from urllib.parse import parse_qsl
 
 import uvicorn
 
+from workers.contract.exits import EXIT_TAKEN
 from workers.contract.loopback import comes_from_loopback, is_loopback, names_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-EXIT_UNAVAILABLE = 3  # the port or the directory belongs to somebody else
 
 
 class BodyTooLarge(Exception):
@@ -159,7 +158,7 @@ def listen(host: str, port: int, process: str) -> socket.socket:
 def give_up(process: str, message: str) -> NoReturn:
     """End the process because something it needs belongs to somebody else."""
     print(f"{process}: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(EXIT_UNAVAILABLE)
+    raise SystemExit(EXIT_TAKEN)
 
 
 @dataclass(slots=True)

@@ -16,9 +16,8 @@ from ops.up.datadir import DataDirError
 from ops.up.guard import DEFAULT_GRACES
 from ops.up.lives import Lives
 from ops.up.restarts import Backoff
+from workers.contract.exits import EXIT_MISCONFIGURED, EXIT_TAKEN
 
-EXIT_PORT_OR_DIRECTORY = 3
-EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h: trying again cannot help
 TICK_S = 0.25
 MOST_LOCKED = 5
 
@@ -186,7 +185,7 @@ class Supervisor:
             self._give_up(event)
         elif self._lost_its_port(watched, event):
             self._replace_port(watched)
-        elif event.code == EXIT_PORT_OR_DIRECTORY and watched.backoff.deaths >= MOST_LOCKED:
+        elif event.code == EXIT_TAKEN and watched.backoff.deaths >= MOST_LOCKED:
             self._give_up(event)
         else:
             # Who was killed from outside had nothing to say about it.

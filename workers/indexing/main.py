@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from workers.contract import intake, schema
 from workers.contract.disk import wait_for_room
+from workers.contract.exits import EXIT_MISCONFIGURED, EXIT_UNAVAILABLE
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.errors import Transient, WorkerError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STALL_LOOK_S = 5.0
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE: a server is away; starting again later makes sense
-EXIT_CONFIG = 78  # EX_CONFIG: starting again changes nothing
 
 
 def run() -> None:
@@ -42,16 +41,16 @@ def run() -> None:
         _serve(settings)
     except RefusesToStart as exc:
         print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        raise SystemExit(EXIT_MISCONFIGURED) from None
     except Transient as exc:
         print(f"upwell: {exc}", file=sys.stderr)
         raise SystemExit(EXIT_UNAVAILABLE) from None
     except WorkerError as exc:
         print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        raise SystemExit(EXIT_MISCONFIGURED) from None
     except schema.LedgerUnusable as exc:
         print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        raise SystemExit(EXIT_MISCONFIGURED) from None
 
 
 def _serve(settings: IndexWorkerSettings) -> None:

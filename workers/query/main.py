@@ -11,14 +11,13 @@ from typing import Any
 
 import structlog
 
+from workers.contract.exits import EXIT_MISCONFIGURED
 from workers.contract.logs import set_up_logs
 from workers.contract.messages import Queue
 from workers.errors import IndexMisconfigured, IndexUnavailable, Permanent
 from workers.query.settings import QueryWorkerSettings
 
 log = structlog.get_logger()
-
-EXIT_CONFIG = 78  # EX_CONFIG: starting again changes nothing
 
 
 def run() -> None:
@@ -30,7 +29,7 @@ def run() -> None:
         _serve(settings)
     except Permanent as exc:
         print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        raise SystemExit(EXIT_MISCONFIGURED) from None
 
 
 def _serve(settings: QueryWorkerSettings) -> None:
