@@ -8,6 +8,7 @@ import json
 import os
 import unicodedata
 import zipfile
+from datetime import date, datetime
 
 import pytest
 from fpdf import FPDF
@@ -20,7 +21,7 @@ from workers.errors import (
     UnsupportedType,
     WorkerError,
 )
-from workers.indexing.parse import formats
+from workers.indexing.parse import child, formats
 from workers.indexing.parse.clean import clean_text
 from workers.indexing.parse.encoding import decode
 from workers.indexing.values import Parsed
@@ -354,3 +355,13 @@ def test_the_seam_that_keeps_unstructured_from_downloading_is_where_we_think():
 
     seam()
     assert [str(sentence) for sentence in tokenize._get_nlp()("One. Two.").sents] == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    "value", ["half \ud83d of a sign", 1 << 70, date(2026, 11, 26), datetime(2026, 11, 26), ["é", 1.5]]
+)
+def test_a_child_sends_whatever_somebody_wrote_above_a_text(value):
+    sent = json.loads(child._packed({"pieces": [("Über", None, "text")], "metadata": {"extra": {"x": value}}}))
+    plain = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+    assert sent == {"pieces": [["Über", None, "text"]], "metadata": {"extra": {"x": json.loads(plain)}}}

@@ -18,6 +18,8 @@ from base64 import b64encode
 from importlib import import_module
 from typing import Any
 
+import orjson
+
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWNET = 0x40000000
@@ -72,7 +74,14 @@ def _answer(parse: Any, fd: int, name: str, max_chars: int, sizes: bytes) -> byt
             "error": "DocumentCorrupt",
             "text": f"It seems to be damaged ({type(exc).__name__}). Open it in its program and save it again.",
         }
-    return json.dumps(result, ensure_ascii=False, default=str).encode("utf-8", "replace")
+    return _packed(result)
+
+
+def _packed(result: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(result, default=str, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    except TypeError:  # half a character, or a number of more than 64 bits, in what somebody wrote above a text
+        return json.dumps(result, ensure_ascii=False, default=str).encode("utf-8", "replace")
 
 
 def _pieces(parsed: Any, sizes: bytes) -> list[tuple[Any, ...]]:
