@@ -1,37 +1,46 @@
-// The answer: shown as it comes, with what it rests on and what must be known of it; it can be stopped.
+// The conversation: each question with its answer, shown as it comes, what it rests on and what must be known of it.
 // Loaded before console.js, whose helpers ($, api, element, showHits) it uses when it is called.
 "use strict";
 
+const MOST_TURNS = 8;  // that go with a question: the api takes a megabyte, and a model reads fewer of them
+const LONGEST_SAID = 32000;  // characters of one message, as the api takes them
+let answered = [];  // {query, answer} of the conversation, oldest first; the page alone remembers it
 let asking = null;  // what stops the answer that is coming; null: none is
 
 async function ask(query) {
   stopAsking();
+  searches += 1;  // the hits of a search that is under way do not come in between
   const mine = new AbortController();
+  const turn = openTurn(query);
   asking = mine;
-  $("stop").hidden = false;
-  $("answer").hidden = false;
-  $("answer-text").textContent = "";
-  $("citations").replaceChildren();
-  $("answer-votes").replaceChildren();
-  $("answer-note").textContent = "Looking …";
   showHits([], "");
-  const asked = { query, filters: filters() };
   try {
-    const answer = await api("/v1/answer", {
-      method: "POST", json: { ...asked, mode: $("mode").value }, headers: { Accept: "text/event-stream" }, signal: mine.signal,
-    });
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let buffer = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      buffer += value;
-      const events = buffer.split("\n\n");
-      buffer = events.pop();
-      events.forEach((block) => showEvent(block, asked));
-    }
+    await hear(turn, { query, filters: filters() }, mine.signal);
+    if (!turn.ended) turn.note.textContent = "The answer broke off. Ask again.";
+  } catch (error) {
+    if (!turn.ended) turn.note.textContent = mine.signal.aborted ? "Stopped." : error.message;
   } finally {
-    if (asking === mine) stopAsking();
+    turn.stop.remove();
+    if (asking === mine) asking = null;
+  }
+}
+
+async function hear(turn, asked, signal) {
+  const messages = answered.slice(-MOST_TURNS).flatMap((each) => [
+    { role: "user", content: each.query }, { role: "assistant", content: each.answer.slice(0, LONGEST_SAID) },
+  ]);
+  const answer = await api("/v1/answer", {
+    method: "POST", json: { ...asked, mode: $("mode").value, messages }, headers: { Accept: "text/event-stream" }, signal,
+  });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    buffer += value;
+    const events = buffer.split("\n\n");
+    buffer = events.pop();
+    events.forEach((block) => showEvent(block, turn, asked));
   }
 }
 
@@ -39,23 +48,45 @@ function stopAsking() {
   // Hanging up is what stops the model.
   if (asking) asking.abort();
   asking = null;
-  $("stop").hidden = true;
 }
 
-function showEvent(block, asked) {
+function openTurn(query) {
+  const article = $("turn").content.cloneNode(true).firstElementChild;
+  const turn = Object.fromEntries(["asked", "understood", "said", "citations", "note", "stop", "judged"]
+    .map((name) => [name, article.querySelector(`.${name}`)]));
+  turn.asked.textContent = query;
+  turn.note.textContent = "Looking …";
+  turn.stop.addEventListener("click", () => { stopAsking(); $("query").focus(); });
+  $("turns").append(article);
+  $("conversation").hidden = false;
+  if (article.previousElementSibling) article.scrollIntoView();
+  $("query").select();  // the next question takes the place of this one
+  return turn;
+}
+
+function showEvent(block, turn, asked) {
   const lines = block.split("\n");
   const event = (lines.find((line) => line.startsWith("event: ")) || "").slice(7);
   const data = JSON.parse((lines.find((line) => line.startsWith("data: ")) || "data: {}").slice(6));
   if (event === "hits") showHits(data.hits || [], "");
-  if (event === "delta") $("answer-text").append(data.text ?? "");
-  if (event === "restart") { $("answer-text").textContent = ""; $("answer-note").textContent = data.reason ?? ""; }
-  if (event === "error") $("answer-note").textContent = [data.message || "It failed.", data.next].filter(Boolean).join(" ");
-  if (event !== "done") return;
-  $("answer-text").textContent = data.answer;
-  $("citations").replaceChildren(...data.citations.map(citation));
-  $("answer-note").textContent = remarks(data).join(" ");
-  $("answer-votes").replaceChildren(voteOnAnswer(data, asked));
-  if (data.hits) showHits(data.hits, `${data.hits.length} hits behind this answer, ${Math.round(data.took_ms)} ms`, { ...asked, id: data.id });
+  if (event === "delta") turn.said.append(data.text ?? "");
+  if (event === "restart") { turn.said.textContent = ""; turn.note.textContent = data.reason ?? ""; }
+  if (event === "error") turn.note.textContent = [data.message || "It failed.", data.next].filter(Boolean).join(" ");
+  if (event === "done") showAnswer(data, turn, asked);
+  turn.ended ||= event === "error" || event === "done";
+}
+
+function showAnswer(answer, turn, asked) {
+  // What is judged is what was searched for: a follow-up as it was asked finds nothing by itself.
+  const judged = { ...asked, query: answer.question ?? asked.query };
+  answered.push({ query: asked.query, answer: answer.answer });
+  if (answer.question) turn.understood.textContent = `Understood as: ${answer.question}`;
+  turn.said.textContent = answer.answer;
+  turn.citations.replaceChildren(...answer.citations.map(citation));
+  turn.note.textContent = remarks(answer).join(" ");
+  turn.judged.replaceChildren(voteOnAnswer(answer, judged));
+  if (!answer.hits) return;
+  showHits(answer.hits, `${answer.hits.length} hits behind this answer, ${Math.round(answer.took_ms)} ms`, { ...judged, id: answer.id });
 }
 
 function citation(each) {
@@ -78,9 +109,12 @@ function remarks(answer) {
 }
 
 function setUpAnswers() {
-  $("stop").addEventListener("click", () => {
+  $("anew").addEventListener("click", () => {
     stopAsking();
-    $("answer-note").textContent = "Stopped.";
+    answered = [];
+    $("turns").replaceChildren();
+    $("conversation").hidden = true;
+    showHits([], "");
     $("query").focus();
   });
 }

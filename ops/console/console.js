@@ -214,7 +214,7 @@ $("query-form").addEventListener("submit", async (event) => {
   try {
     await action(query);
   } catch (error) {
-    if (error.name !== "AbortError") { showHits([], error.message); $("answer-note").textContent = ""; }
+    searchFailed(error);
   }
 });
 $("key-form").addEventListener("submit", (event) => {

@@ -43,7 +43,7 @@ function toggle(condition) {
   if (same >= 0) conditions.splice(same, 1);
   else conditions.push(condition);
   showConditions();
-  if ($("query").value.trim()) runSearch($("query").value.trim()).catch(searchFailed);
+  searchAgain();
 }
 
 function showConditions() {
@@ -98,7 +98,7 @@ function learnFields(hits) {
 
 async function runSearch(query) {
   stopAsking();
-  $("answer").hidden = true;
+  $("conversation").hidden = true;  // until the next question
   searches += 1;
   const mine = searches;
   const narrowed = filters();
@@ -116,6 +116,12 @@ async function runSearch(query) {
   const told = [note, result.degraded && `(${result.degraded})`, result.note].filter(Boolean).join(" ");
   showHits(result.hits, told, { id: result.id, query, filters: narrowed });
   showFacets(result.facets, result.facets_over);
+}
+
+function searchAgain() {
+  // In a conversation, conditions are for the next question.
+  const query = $("query").value.trim();
+  if (query && $("conversation").hidden) runSearch(query).catch(searchFailed);
 }
 
 function searchFailed(error) {
@@ -161,5 +167,5 @@ function setUpSearch() {
     $("condition").value = "";
     toggle(condition);
   });
-  $("newest").addEventListener("change", () => { if ($("query").value.trim()) runSearch($("query").value.trim()).catch(searchFailed); });
+  $("newest").addEventListener("change", searchAgain);
 }

@@ -129,10 +129,10 @@ def test_counts_that_are_not_of_everything_say_so(page):
 def test_a_question_is_answered_with_a_citation(page):
     page.fill("#query", "What is the boiler code?")
     page.click("button[value=ask]")
-    page.wait_for_selector("#citations li")
+    page.wait_for_selector(".citations li")
 
-    assert page.inner_text("#answer-text") == "The boiler code is 4711. [1]"
-    assert "house.md" in page.inner_text("#citations")
+    assert page.inner_text(".said") == "The boiler code is 4711. [1]"
+    assert "house.md" in page.inner_text(".citations")
 
 
 def stream(*events: tuple[str, dict]) -> dict:
@@ -151,11 +151,11 @@ def test_what_must_be_known_of_an_answer_is_said(page):
     page.fill("#query", "What is the code?")
     page.click("button[value=ask]")
 
-    expect(page.locator("#citations li")).to_contain_text("changed since; it is being indexed again")
-    expect(page.locator("#answer-note")).to_have_text(
+    expect(page.locator(".citations li")).to_contain_text("changed since; it is being indexed again")
+    expect(page.locator(".turn .note")).to_have_text(
         "The chat model does not answer. Searched by words. In the documents' own words."
     )
-    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator(".stop")).to_be_hidden()
 
 
 def test_an_answer_can_be_stopped_and_none_disturbs_a_later_search(page):
@@ -164,17 +164,99 @@ def test_an_answer_can_be_stopped_and_none_disturbs_a_later_search(page):
     page.fill("#query", "What is the boiler code?")
     page.click("button[value=ask]")
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#answer-note")).to_have_text("Stopped.")
-    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.locator(".turn .note")).to_have_text("Stopped.")
+    expect(page.locator(".stop")).to_have_count(0)
 
     page.click("button[value=ask]")
-    expect(page.locator("#stop")).to_be_visible()
+    expect(page.locator(".stop")).to_be_visible()
     page.fill("#query", "parrot")
     page.click("button[value=search]")
     expect(page.locator("#hits li").first).to_contain_text("evil.md")
-    expect(page.locator("#answer")).to_be_hidden()
-    assert len(waiting) == 2
+    expect(page.locator("#conversation")).to_be_hidden()
+    assert [route.request.post_data_json["messages"] for route in waiting] == [[], []]  # what was stopped was not said
     assert "aborted" in str(waiting[1].request.failure).lower()
+
+
+def asked(page) -> list[dict]:
+    """Return what is sent to `/v1/answer` from now on, as it is sent."""
+    sent: list[dict] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/v1/answer") else None)
+    return sent
+
+
+def test_a_follow_up_is_asked_with_what_was_said_and_stands_below_it(page):
+    sent = asked(page)
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    expect(page.locator(".judged button")).to_have_count(2)
+    page.click("button[value=search]")
+    expect(page.locator("#conversation")).to_be_hidden()
+    page.fill("#query", "And of the flat?")
+    page.click("button[value=ask]")
+    expect(page.locator(".judged button")).to_have_count(4)
+
+    told = "The boiler code is 4711. [1]"
+    before = [{"role": "user", "content": "What is the boiler code?"}, {"role": "assistant", "content": told}]
+    assert [each["messages"] for each in sent] == [[], before]
+    assert page.locator(".asked").all_inner_texts() == ["What is the boiler code?", "And of the flat?"]
+    expect(page.locator(".turn").first.locator(".said")).to_have_text(told)
+    expect(page.locator(".turn").first.locator(".citations")).to_contain_text("house.md")
+    expect(page.locator(".understood").first).to_be_empty()
+    expect(page.locator(".understood").last).to_have_text("Understood as: What is the boiler code? And of the flat?")
+
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".turn")).to_have_count(0)
+    expect(page.locator("#hits li")).to_have_count(0)
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    expect(page.locator(".judged button")).to_have_count(2)
+    assert sent[2]["messages"] == []
+
+
+def test_a_long_conversation_is_sent_within_the_bounds_of_the_api(page):
+    sent = asked(page)
+    done = {"answer": "x" * 40_000, "citations": [], "refused": True, "generated_by": "extractive"}
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
+    for n in range(10):
+        page.fill("#query", f"Question {n}?")
+        page.click("button[value=ask]")
+        expect(page.locator(".judged button")).to_have_count(2 * n + 2)
+
+    assert [each["content"] for each in sent[-1]["messages"][::2]] == [f"Question {n}?" for n in range(1, 9)]
+    assert {len(each["content"]) for each in sent[-1]["messages"][1::2]} == {32_000}
+
+
+def test_an_answer_that_breaks_off_says_so(page):
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("delta", {"text": "The boiler"}))))
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+
+    expect(page.locator(".turn .note")).to_have_text("The answer broke off. Ask again.")
+    expect(page.locator(".stop")).to_have_count(0)
+
+
+def test_a_vote_on_a_follow_up_is_about_the_question_as_it_was_understood(page):
+    sent: list[dict] = []
+    page.route(
+        "**/v1/feedback", lambda route: (sent.append(route.request.post_data_json), route.fulfill(json={"id": 1}))
+    )
+    hit = {"id": "1", "doc_id": "1", "content": "It is 4711.", "metadata": {"path": "a.md"}}
+    done = {
+        "answer": "x",
+        "citations": [],
+        "refused": True,
+        "question": "Code of the flat?",
+        "hits": [hit],
+        "took_ms": 1,
+    }
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
+    page.fill("#query", "And of the flat?")
+    page.click("button[value=ask]")
+    for name in ("Is this answer helpful?", "Is this hit in a.md helpful?"):
+        page.get_by_role("group", name=name).get_by_role("button", name="Helpful", exact=True).click()
+        expect(page.get_by_role("group", name=name).get_by_role("status")).to_have_text("Thank you.")
+
+    assert [each["query"] for each in sent] == ["Code of the flat?", "Code of the flat?"]
 
 
 def test_text_runs_right_to_left_where_its_letters_do(page):
