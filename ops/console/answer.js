@@ -81,7 +81,7 @@ function showAnswer(answer, turn, asked) {
   const judged = { ...asked, query: answer.question ?? asked.query };
   answered.push({ query: asked.query, answer: answer.answer });
   if (answer.question) turn.understood.textContent = `Understood as: ${answer.question}`;
-  turn.said.textContent = answer.answer;
+  turn.said.replaceChildren(...withLinks(answer.answer, answer.citations));
   turn.citations.replaceChildren(...answer.citations.map(citation));
   turn.note.textContent = remarks(answer).join(" ");
   turn.judged.replaceChildren(voteOnAnswer(answer, judged));
@@ -90,7 +90,8 @@ function showAnswer(answer, turn, asked) {
 }
 
 function citation(each) {
-  const item = element("li", `[${each.n}] ${each.path}`);
+  const item = element("li");
+  item.append(linkTo(each, `[${each.n}] ${each.path}`));
   if (each.page) item.append(`, page ${each.page}`);
   if (each.reindexing) item.append(element("span", "changed since; it is being indexed again", "faint"));
   if (each.quote) item.append(element("div", each.quote, "reason"));

@@ -23,7 +23,7 @@ async function api(path, options = {}) {
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
     const error = problem.error || { message: `The api answers ${answer.status}.` };
-    throw new Error([error.message, error.next].filter(Boolean).join(" "));
+    throw Object.assign(new Error([error.message, error.next].filter(Boolean).join(" ")), { status: answer.status });
   }
   return answer;
 }
@@ -236,4 +236,5 @@ for (const name of ["dragover", "dragleave", "drop"]) {
 }
 setUpSearch();
 setUpAnswers();
+setUpPassages();
 refresh();

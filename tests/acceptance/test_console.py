@@ -259,6 +259,113 @@ def test_a_vote_on_a_follow_up_is_about_the_question_as_it_was_understood(page):
     assert [each["query"] for each in sent] == ["Code of the flat?", "Code of the flat?"]
 
 
+def test_a_citation_opens_the_passage_and_the_keyboard_suffices(page):
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    link = page.locator(".citations .cite")
+    link.focus()
+    page.keyboard.press("Enter")
+
+    passage = page.get_by_role("dialog", name="house.md")
+    expect(passage.locator("mark")).to_have_text("The boiler code is 4711.")
+    expect(passage.locator(".passage .reason")).to_have_text("House")
+    expect(passage.locator("#passage-version")).to_contain_text("version ")
+    expect(passage.locator("#passage-note")).to_be_empty()
+    page.keyboard.press("Escape")
+    expect(passage).to_be_hidden()
+    expect(link).to_be_focused()
+
+    page.locator(".said").get_by_role("button", name="[1] house.md").click()
+    expect(passage.locator("mark")).to_have_text("The boiler code is 4711.")
+    passage.get_by_role("button", name="Close").click()
+    expect(passage).to_be_hidden()
+
+
+CITED = {
+    "n": 1, "doc_id": "7", "chunk_id": "b", "path": "a" * 60 + ".pdf", "version": "1" * 64, "quote": "رمز المرجل",
+    "quotes": ["رمز المرجل", "4711"],
+}  # fmt: skip
+CHUNKS = [
+    {"id": "a", "content": "Before.", "page": 1, "heading": "One"},
+    {"id": "b", "content": f"رمز المرجل 4711 {XSS}", "page": 2, "heading": "Two"},
+    {"id": "c", "content": "After.", "page": 3, "heading": None},
+]
+
+
+def cite(page, *, document: dict, chunks: dict, status: int = 200) -> None:
+    """Ask what is answered with `CITED`, whose document the api tells as given, and open the citation."""
+    done = {"answer": "4711 [1]", "citations": [CITED], "refused": False, "generated_by": "extractive"}
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
+    page.route("**/v1/documents/7", lambda route: route.fulfill(status=status, json=document))
+    page.route("**/v1/documents/7/chunks", lambda route: route.fulfill(status=status, json=chunks))
+    page.fill("#query", "What is the code?")
+    page.click("button[value=ask]")
+    page.locator(".citations .cite").last.click()
+
+
+def test_what_stands_around_a_passage_is_shown_on_request_on_a_small_screen_too(page):
+    page.set_viewport_size({"width": 360, "height": 640})
+    cite(page, document={"state": "ready", "version": "1" * 64}, chunks={"chunks": CHUNKS})
+    passages = page.locator("#passage .passage")
+    expect(passages).to_contain_text(["page 2 · Two"])
+    assert page.locator("#passage mark").all_inner_texts() == CITED["quotes"]
+    dialog, mark = (page.locator(f"#passage{each}").bounding_box() for each in ("", " mark >> nth=0"))
+    assert dialog["x"] >= 0
+    assert dialog["x"] + dialog["width"] <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.getElementById('passage').scrollWidth") <= dialog["width"]
+    assert mark["x"] > 180  # right to left, as its letters run
+    assert page.locator("#passage img, #passage script").count() == 0
+
+    page.get_by_role("button", name="Show what stands before").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Close")).to_be_focused()  # nothing stands before that
+    expect(page.get_by_role("button", name="Show what stands before")).to_be_hidden()
+    page.get_by_role("button", name="Show what follows").click()
+    expect(passages).to_contain_text(["page 1 · OneBefore.", "page 2 · Two", "page 3After."])
+
+
+@pytest.mark.parametrize(
+    ("document", "chunks", "status", "told"),
+    [
+        ({"state": "deleted"}, {"chunks": []}, 200, "This document was deleted. What was cited of it:"),
+        ({}, {}, 404, "This document was deleted. What was cited of it:"),
+        ({"state": "ready", "version": "2"}, {"chunks": CHUNKS[:1]}, 200, "this passage is not in it any more"),
+        (
+            {"error": {"message": "No answer from Qdrant."}},
+            {},
+            503,
+            "Only the quote can be shown. No answer from Qdrant.",
+        ),
+        ({"state": "ready", "version": "2"}, {"chunks": [CHUNKS[1] | {"id": "d"}]}, 200, "it still has this passage"),
+    ],
+)
+def test_a_passage_that_is_not_as_it_was_says_so_and_shows_what_was_cited(
+    stack, browser, document, chunks, status, told
+):
+    page = browser.new_page()  # of its own: the browser notes a refusal as an error of the page
+    page.goto(stack.state["addresses"]["api"])
+    cite(page, document=document, chunks=chunks, status=status)
+
+    expect(page.locator("#passage-note")).to_contain_text(told)
+    assert page.locator("#passage mark").all_inner_texts() == CITED["quotes"]
+    page.close()
+
+
+def test_a_citation_of_a_document_that_was_deleted_meanwhile_says_so(page, stack):
+    sent = stack.client.post("/v1/documents", files={"file": ("otter.txt", b"The otter is called Balthazar.")}).json()
+    stack.wait_for(lambda: any("otter.txt" in path for path in stack.paths("otter called")), 20)
+    page.fill("#query", "What is the otter called?")
+    page.click("button[value=ask]")
+    expect(page.locator(".citations .cite")).to_contain_text("otter.txt")
+    stack.client.delete(f"/v1/documents/{sent['id']}")
+    stack.wait_for(lambda: stack.client.get(f"/v1/documents/{sent['id']}").json()["state"] == "deleted", 20)
+    page.locator(".citations .cite").click()
+
+    expect(page.locator("#passage-note")).to_have_text("This document was deleted. What was cited of it:")
+    expect(page.locator("#passage mark")).to_have_text("The otter is called Balthazar.")
+
+
 def test_text_runs_right_to_left_where_its_letters_do(page):
     hit = {"id": "1", "doc_id": "1", "content": "رمز المرجل.", "metadata": {"path": "a.md"}, "highlights": [[0, 3]]}
     found = {"id": "q", "hits": [hit, hit | {"content": "the boiler code."}], "mode": "hybrid", "took_ms": 1}
