@@ -7,8 +7,8 @@ const WORKING = ["queued", "parsing", "embedding", "failed"];
 const ORDER = ["ready", "embedding", "parsing", "queued", "failed", "parked", "held", "empty", "skipped", "deleted"];
 let key = sessionStorage.getItem("upwell-key") || "";
 let shown = "";
-let cursor = null;
 let pages = 1;
+let listings = 0;  // a list that comes after a later one was asked for is not shown
 let lastFigures = "";
 
 async function api(path, options = {}) {
@@ -79,7 +79,7 @@ function showStates(documents) {
     const button = element("button", label);
     button.type = "button";
     button.setAttribute("aria-pressed", String(name === shown));
-    button.addEventListener("click", () => { shown = name; pages = 1; listDocuments(); showStates(documents); });
+    button.addEventListener("click", () => { shown = name; listAgain(); showStates(documents); });
     return button;
   }));
 }
@@ -87,11 +87,15 @@ function showStates(documents) {
 // ---------------------------------------------------------------- documents
 
 async function listDocuments() {
+  listings += 1;
+  const mine = listings;
   const rows = [];
-  cursor = null;
+  const path = $("beginning").value.trim();
+  let cursor = null;
   for (let page = 0; page < pages; page += 1) {
-    const words = new URLSearchParams({ limit: PAGE, ...(shown && { state: shown }), ...(cursor && { cursor }) });
+    const words = new URLSearchParams({ limit: PAGE, ...(shown && { state: shown }), ...(path && { path }), ...(cursor && { cursor }) });
     const found = await (await api(`/v1/documents?${words}`)).json();
+    if (mine !== listings) return;
     rows.push(...found.documents);
     cursor = found.next_cursor;
     if (!cursor) break;
@@ -100,7 +104,13 @@ async function listDocuments() {
   $("documents").replaceChildren(...visible.map(documentRow));
   $("more").hidden = !cursor;
   $("none").hidden = visible.length > 0;
-  $("none").textContent = shown ? `No document is ${shown}.` : "Nothing here yet. Put a file into the folder that is followed, or drop one above.";
+  const fits = [shown && `is ${shown}`, path && "has a path that begins so"].filter(Boolean).join(" and ");
+  $("none").textContent = fits ? `No document ${fits}.` : "Nothing here yet. Put a file into the folder that is followed, or drop one above.";
+}
+
+function listAgain() {
+  pages = 1;
+  listDocuments().catch((error) => { $("none").hidden = false; $("none").textContent = error.message; });
 }
 
 function documentRow(row) {
@@ -223,6 +233,7 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem("upwell-key", key);
   $("key-form").hidden = true;
 });
+$("beginning").addEventListener("input", listAgain);
 $("more").addEventListener("click", () => { pages += 1; listDocuments(); });
 $("drop").addEventListener("click", () => $("files").click());
 $("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") $("files").click(); });

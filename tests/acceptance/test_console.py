@@ -469,6 +469,24 @@ def test_documents_can_be_shown_by_state(page):
     assert "broken.pdf" in page.inner_text("#documents")
 
 
+def test_documents_are_narrowed_by_the_beginning_of_their_path(page):
+    held = []
+    page.route("**/v1/documents?*path=ho", lambda route: held.append(route))
+    field = page.get_by_label("Path begins with")
+    field.fill("ho")
+    field.fill("hou")
+    rows = page.locator("#documents tr")
+    expect(rows).to_contain_text(["house.md"])  # a list of one
+    with page.expect_event("requestfinished", lambda request: request.url.endswith("path=ho")):
+        held[0].fulfill(json={"documents": [], "next_cursor": None})  # what was asked for before comes late
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    expect(rows).to_contain_text(["house.md"])
+    field.fill("zebra")
+    expect(page.locator("#none")).to_have_text("No document has a path that begins so.")
+    field.fill("")
+    expect(rows).not_to_have_count(0)
+
+
 def test_a_dropped_file_is_uploaded_and_found(page, stack):
     file = {"name": "dropped.txt", "mimeType": "text/plain", "buffer": b"Capybaras enjoy hot springs."}
     page.set_input_files("#files", [file])
