@@ -19,6 +19,8 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from tests.support.supervised import until
+
 SPARSE = m.SparseVector(indices=[1, 2], values=[1.0, 0.5])
 
 
@@ -326,8 +328,11 @@ def test_whatever_was_acknowledged_survives_a_kill(tmp_path):
 
 
 def search_threads(process: subprocess.Popen) -> int:
-    tasks = Path(f"/proc/{process.pid}/task").iterdir()
-    return sum((task / "comm").read_text().startswith("edge-search") for task in tasks)
+    def named() -> int:
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        return sum((task / "comm").read_text().startswith("edge-search") for task in tasks)
+
+    return until(named)  # a thread has its name a moment after it has begun
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of threads are read from /proc")
