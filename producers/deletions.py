@@ -92,8 +92,28 @@ class Deletions:
         now = self._folder.clock()
         total = intake.count_present(self._folder.engine, self._folder.root.name)
         decision = self._brake.decide(gone, total, now)
+        if decision.hold:
+            self._look_elsewhere(decision.hold)
+            decision = self._brake.decide(gone, total, now)
         self._folder.record([*batch, *self._observations(decision, bulk=len(gone) > MANY)])
         self._brake.deleted(self._brake.counted(decision.delete), now)
+
+    def _look_elsewhere(self, vanished: list[Gone]) -> None:
+        """Tell the brake which of them are there, under names that the ledger knew all along.
+
+        A folder that was renamed and renamed back, the half of it unseen, has nothing new: what is back is as it was.
+        """
+        files = {each.stat for each in vanished if each.stat is not None}
+        for row in intake.remembered(self._folder.engine, self._folder.root.name):
+            if not row.present or row.stat not in files:
+                continue
+            try:
+                found = look(self._folder.root.path, row.raw_path, self._folder.rules)
+            except OSError as exc:
+                self._unreadable(exc)
+                continue
+            if found is not None:
+                self.came(found)
 
     def _observations(self, decision: Decision, *, bulk: bool) -> list[Observation]:
         name = self._folder.root.name

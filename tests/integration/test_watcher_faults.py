@@ -467,6 +467,28 @@ def test_moving_a_folder_of_any_size_is_no_mass_deletion(following, monkeypatch)
     assert not following.alarm()
 
 
+def test_a_folder_that_is_renamed_and_renamed_back_before_it_was_looked_at_again_is_no_mass_deletion(following):
+    """The new names were noticed, the watcher died before the old ones counted as gone, and all is as it was."""
+    paths = {f"{number}.txt" for number in range(60)}
+    ready, following.settings = following.settings, following.settings.model_copy(update={"deletion_wait": 3600.0})
+    fill(following, 60)
+    following.start()
+    for path in paths:
+        (following.root / path).rename(following.root / path.replace(".txt", ".md"))
+    following.until(lambda: len(following.wanted()) == 120)
+    following.index_all()
+    following.stop()
+    for path in paths:
+        (following.root / path.replace(".txt", ".md")).rename(following.root / path)
+    following.settings = ready
+
+    following.start()
+
+    following.until(lambda: following.wanted() == paths)
+    assert not held.held(following.engine)
+    assert not following.alarm()
+
+
 # ---------------------------------------------------------------------------- the process
 
 

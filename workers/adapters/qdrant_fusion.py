@@ -20,7 +20,7 @@ steep it is there.  A few words in common with a long question, or with one in a
 and must not outweigh what is near by meaning."""
 
 WAITING = 0.75
-"""What meaning gives to the chunk that is first by words, on average, as a share of what words give it (ADR 0054): so
+"""What meaning gives to the chunk that is first by words, on average, as a share of what words give it (ADR 0052): so
 much has a chunk whose vector is on its way.  Otherwise what was just saved stands behind all that is somehow near."""
 
 NAME_WEIGHT, NAME_SHARE, NAME_POWER = 2.0, 0.5, 4.0

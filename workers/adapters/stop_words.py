@@ -1,8 +1,8 @@
-"""The stop words of the languages that Qdrant stems and that share the Latin script.
+"""Which words Qdrant's engine leaves out of a text, by language: those that it stems and that share the Latin script.
 
-These are the engine's own lists (Apache 2.0), as far as their words are a single run of letters.  They stand here since
-the engine tells only of one word at a time whether it is in a list, and a corpus has a hundred thousand; a test asks it
-about all of them.
+Each is a fact about the engine, asked of it word by word, as far as it is a single run of letters.  They are recorded
+because the engine tells only of one word at a time, and a corpus has a hundred thousand; a test asks it about all of
+them again (ADR 0050).
 """
 
 # fmt: off
