@@ -14,7 +14,6 @@ from ops.api.app import make_app
 from ops.api.main import ApiRefuses, run
 from ops.api.settings import ApiSettings
 from tests.support.askable import answering
-from workers.contract import schema
 from workers.contract.intake import Observation, Stat, beat, observe, register_source, scan_finished
 from workers.contract.schema import documents
 from workers.contract.states import State
@@ -75,13 +74,6 @@ def settings(tmp_path, valkey_url, prefix):
         query_timeout=20,
         upload_max_bytes=100_000,
     )
-
-
-@pytest.fixture
-def engine(settings):
-    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -657,6 +657,13 @@ def leaves(command: Any, words: str = "") -> list[tuple[str, Any]]:
     return [leaf for name, sub in command.commands.items() for leaf in leaves(sub, f"{words} {name}".strip())]
 
 
+def said(code: str) -> str:
+    """Return what a new interpreter prints that runs ``code`` to its end."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_help_and_search_load_nothing_heavy() -> None:
     code = (
         "import sys\nsys.argv = ['upwell', 'search', '--help']\n"
@@ -667,8 +674,7 @@ def test_help_and_search_load_nothing_heavy() -> None:
         " 'pydantic_settings'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    said(code)
 
 
 def test_a_command_imports_no_other_command() -> None:
@@ -679,9 +685,7 @@ def test_a_command_imports_no_other_command() -> None:
         "others = {where.partition(':')[0] for name, where in COMMANDS.items() if name != 'up'} & set(sys.modules)\n"
         "assert not others, others"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "watch DIRs" in done.stdout
+    assert "watch DIRs" in said(code)
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(api: HTTPServer) -> None:

@@ -57,13 +57,6 @@ def queries():
 
 
 @pytest.fixture
-def engine(settings):
-    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def address(settings, engine, queries):
     with served(make_app(settings, engine, queries=queries)) as address:
         yield address

@@ -13,7 +13,6 @@ from ops.api.app import make_app
 from ops.api.settings import ApiSettings
 from tests.support.answering import Index, answering
 from tests.support.faces import InProcess, served
-from workers.contract import schema
 from workers.contract.disk import Room
 from workers.errors import IndexUnavailable
 
@@ -28,13 +27,6 @@ def settings(tmp_path):
         embeddings_url="http://127.0.0.1:9/v1",
         embeddings_model="m",
     )
-
-
-@pytest.fixture
-def engine(settings):
-    engine = schema.open_ledger(settings.ledger_url.get_secret_value())
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
