@@ -59,10 +59,11 @@ class Status:
         their way, who asks within half a second of another has the same figures.
         """
         converged = self._views.converged(expects_watcher=self._settings.api_expects_watcher)
-        with self._lock:
-            if converged:
+        if converged:
+            with self._lock:
                 self._figures = None  # the next ones to be on their way must show at once
-                return {"converged": True} | self._counted(converged=True)
+            return {"converged": True} | self._counted(converged=True)  # a server that hangs holds up nobody else
+        with self._lock:
             if self._figures is None or self._clock() >= self._until:
                 self._figures = self._counted(converged=False)
                 self._until = self._clock() + SHARED_S
