@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Body, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from ops.api.chunks import Chunks
 from ops.api.errors import ApiError
 from ops.api.ledger_views import LedgerViews, details, summary
 from producers import held as held_documents
@@ -27,6 +29,8 @@ TEXT = r"^[^\x00]*$"
 """No NUL: PostgreSQL does not take one."""
 
 BLOCK = 1 << 20
+MOST_CHUNKS = 2**31
+"""Beyond every place that a chunk can have."""
 
 
 class Chosen(BaseModel):
@@ -41,14 +45,22 @@ def list_documents(
     request: Request,
     state: State | None = None,
     path: Annotated[str | None, Query(max_length=4000, pattern=TEXT, description="A path, or its beginning.")] = None,
+    contains: Annotated[
+        str | None, Query(max_length=4000, pattern=TEXT, description="A piece of the path, in capitals or not.")
+    ] = None,
     source: Annotated[str | None, Query(max_length=255, pattern=TEXT)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=8000)] = None,
 ) -> JSONResponse:
-    """Return one page, ordered by source and path."""
+    """Return one page, ordered by source and path.
+
+    With `contains` a page may have fewer documents than `limit`, or none, and a `next_cursor` all the same: so many
+    paths are looked through for one page.
+    """
+    piece = None if contains is None else unicodedata.normalize("NFC", contains)
     try:
         page, following = request.app.state.views.documents(
-            state=state, path=path, source=source, limit=limit, cursor=cursor
+            state=state, path=path, contains=piece, source=source, limit=limit, cursor=cursor
         )
     except (ValueError, TypeError) as exc:
         raise ApiError(422, "invalid_request", "This cursor is none of ours.", "Start without a cursor.") from exc
@@ -101,14 +113,33 @@ def show(request: Request, document_id: UUID) -> JSONResponse:
 
 
 @router.get("/documents/{document_id}/chunks", summary="Its chunks")
-def chunks(request: Request, document_id: UUID) -> JSONResponse:
-    """Return what the index holds of it, in order."""
+def chunks(
+    request: Request,
+    document_id: UUID,
+    around: Annotated[UUID | None, Query(description="A chunk that is to be in their middle.")] = None,
+    first: Annotated[int, Query(ge=0, le=MOST_CHUNKS, description="Place of the first one.")] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="How many places; without it: all.")] = None,
+) -> JSONResponse:
+    """Return what the index holds of it, in order.
+
+    With `limit` only so many, and in `next` the `first` of those that follow. `around` shows a chunk among its
+    neighbours; when the document does not have it any more, there are none.
+    """
     _row(request, document_id)
+    if limit is None and (around is not None or first):
+        raise ApiError(422, "invalid_request", "around and first need a limit.", "Add limit=20.")
+    held: Chunks = request.app.state.status.chunks
     try:
-        return JSONResponse({"chunks": request.app.state.status.chunks(str(document_id))})
+        if limit is None:
+            return JSONResponse({"chunks": held.all(str(document_id))})
+        if around is not None:
+            part, following = held.around(str(document_id), str(around), limit)
+        else:
+            part, following = held.part(str(document_id), first, limit)
     except httpx.HTTPError as exc:
         address = request.app.state.settings.qdrant_url
         raise ApiError(503, "index_away", f"No answer from Qdrant at {address} (UPWELL_QDRANT_URL).") from exc
+    return JSONResponse({"chunks": part, "next": following})
 
 
 @router.delete("/documents/{document_id}", status_code=202, summary="Delete an upload")

@@ -14,13 +14,13 @@ import redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from ops.api.chunks import Chunks
 from ops.api.ledger_views import LedgerViews
 from ops.api.settings import ApiSettings
 from ops.api.verify import summary as audits
 from workers.adapters.trust import trusted
 from workers.contract.addresses import without_password
 from workers.contract.disk import room
-from workers.contract.identity import TENANT
 from workers.contract.intake import ALIVE_S
 from workers.contract.messages import Queue
 
@@ -51,6 +51,7 @@ class Status:
         self._qdrant = httpx.Client(
             base_url=settings.qdrant_url, timeout=3.0, headers=self._key(), verify=trusted(settings.qdrant_url)
         )
+        self.chunks = Chunks(self._qdrant, settings.collection)
 
     def status(self) -> dict[str, Any]:
         """Return the answer of GET /v1/status.
@@ -141,35 +142,6 @@ class Status:
         except (httpx.HTTPError, ValueError):
             return None
 
-    def chunks(self, document_id: str) -> list[dict[str, Any]]:
-        """Return the stored chunks of one document, in order.
-
-        Raises:
-            httpx.HTTPError: Qdrant is away.
-        """
-        found: list[dict[str, Any]] = []
-        offset: Any = None
-        while True:
-            body = {
-                "filter": {
-                    "must": [
-                        {"key": "doc_id", "match": {"value": document_id}},
-                        {"key": "tenant", "match": {"value": TENANT}},
-                    ]
-                },
-                "limit": 500,
-                "offset": offset,
-                "with_payload": True,
-            }
-            answer = self._qdrant.post(f"/collections/{self._settings.collection}/points/scroll", json=body)
-            if answer.status_code == 404:
-                return []
-            result = answer.raise_for_status().json()["result"]
-            found += [_chunk(point) for point in result["points"]]
-            offset = result["next_page_offset"]
-            if offset is None:
-                return sorted(found, key=lambda chunk: chunk["index"])
-
     def close(self) -> None:
         """Give connections back."""
         self._qdrant.close()
@@ -208,18 +180,3 @@ def _age(raw: Any) -> float | None:
     except (ValueError, KeyError, TypeError):
         return None
     return round(max(0.0, time.time() - stamped), 3)
-
-
-def _chunk(point: dict[str, Any]) -> dict[str, Any]:
-    payload = point["payload"] or {}
-    facts = payload.get("metadata") or {}
-    return {
-        "id": point["id"],
-        "index": payload.get("chunk_index", 0),
-        "page": facts.get("page"),
-        "heading": facts.get("heading"),
-        "url": facts.get("url"),
-        "content": payload.get("content", ""),
-        "embedded": bool(payload.get("embedded")),
-        "version": payload.get("version"),
-    }

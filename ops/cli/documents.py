@@ -24,6 +24,7 @@ WHICH = typer.Argument(..., metavar="ID", help="Id of a document, or its path or
 def list_documents(
     state: str | None = typer.Option(None, help="Only this state: ready, failed, parked, skipped, …"),
     path: str | None = typer.Option(None, help="Only this path, or paths that begin so."),
+    contains: str | None = typer.Option(None, help="Only paths that have this in them, in capitals or not."),
     source: str | None = typer.Option(None, help="Only this source."),
     limit: int = typer.Option(1000, min=1, help="Most documents."),
     as_json: bool = JSON_OPTION,
@@ -32,7 +33,7 @@ def list_documents(
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY.
     """
-    asked = {"state": state, "path": path, "source": source, "limit": min(limit, PAGE)}
+    asked = {"state": state, "path": path, "contains": contains, "source": source, "limit": min(limit, PAGE)}
     found = list(islice(find_api().pages("/v1/documents", "documents", **asked), limit))
     if as_json:
         print_json({"documents": found})
@@ -146,9 +147,9 @@ def _named(api: Api, which: str) -> list[dict[str, Any]]:
 
 
 def _of_name(api: Api, name: str) -> list[dict[str, Any]]:
-    """Return the documents whose file is called so; none where there are too many documents to look at all of them."""
-    everything = list(islice(api.pages("/v1/documents", "documents", limit=PAGE), MOST + 1))
-    return [one for one in everything if one["path"].endswith(f"/{name}")] if len(everything) <= MOST else []
+    """Return the documents whose file is called so; none where too many names begin so to look at all of them."""
+    beginning = list(islice(api.pages("/v1/documents", "documents", contains=f"/{name}", limit=PAGE), MOST + 1))
+    return [one for one in beginning if one["path"].endswith(f"/{name}")] if len(beginning) <= MOST else []
 
 
 def _at(api: Api, path: str, **asked: str) -> list[dict[str, Any]]:

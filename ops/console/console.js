@@ -3,12 +3,14 @@
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 50;
+const PAUSE_MS = 200;  // without a key pressed, before a list is asked for
 const WORKING = ["queued", "parsing", "embedding", "failed"];
 const ORDER = ["ready", "embedding", "parsing", "queued", "failed", "parked", "held", "empty", "skipped", "deleted"];
 let key = sessionStorage.getItem("upwell-key") || "";
 let shown = "";
 let pages = 1;
-let listings = 0;  // a list that comes after a later one was asked for is not shown
+let listing = new AbortController();  // a list that is under way when a later one is asked for is given up
+let typing = null;
 let lastFigures = "";
 
 async function api(path, options = {}) {
@@ -87,28 +89,35 @@ function showStates(documents) {
 // ---------------------------------------------------------------- documents
 
 async function listDocuments() {
-  listings += 1;
-  const mine = listings;
+  listing.abort();
+  const mine = listing = new AbortController();
   const rows = [];
-  const path = $("beginning").value.trim();
+  const piece = $("piece").value.trim();
   let cursor = null;
-  for (let page = 0; page < pages; page += 1) {
-    const words = new URLSearchParams({ limit: PAGE, ...(shown && { state: shown }), ...(path && { path }), ...(cursor && { cursor }) });
-    const found = await (await api(`/v1/documents?${words}`)).json();
-    if (mine !== listings) return;
-    rows.push(...found.documents);
-    cursor = found.next_cursor;
-    if (!cursor) break;
+  try {
+    do {
+      const words = new URLSearchParams({
+        limit: PAGE, ...(shown && { state: shown }), ...(piece && { contains: piece }), ...(cursor && { cursor }),
+      });
+      const found = await (await api(`/v1/documents?${words}`, { signal: mine.signal })).json();
+      rows.push(...found.documents);
+      cursor = found.next_cursor;
+    } while (cursor && rows.length < pages * PAGE);  // of many documents, a page may have found none
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    throw error;
   }
+  if (mine.signal.aborted) return;
   const visible = shown ? rows : rows.filter((row) => row.state !== "deleted");
   $("documents").replaceChildren(...visible.map(documentRow));
   $("more").hidden = !cursor;
   $("none").hidden = visible.length > 0;
-  const fits = [shown && `is ${shown}`, path && "has a path that begins so"].filter(Boolean).join(" and ");
+  const fits = [shown && `is ${shown}`, piece && `has “${piece}” in its path`].filter(Boolean).join(" and ");
   $("none").textContent = fits ? `No document ${fits}.` : "Nothing here yet. Put a file into the folder that is followed, or drop one above.";
 }
 
 function listAgain() {
+  clearTimeout(typing);
   pages = 1;
   listDocuments().catch((error) => { $("none").hidden = false; $("none").textContent = error.message; });
 }
@@ -233,7 +242,10 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem("upwell-key", key);
   $("key-form").hidden = true;
 });
-$("beginning").addEventListener("input", listAgain);
+$("piece").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(listAgain, PAUSE_MS);
+});
 $("more").addEventListener("click", () => { pages += 1; listDocuments(); });
 $("drop").addEventListener("click", () => $("files").click());
 $("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") $("files").click(); });

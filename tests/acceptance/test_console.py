@@ -286,9 +286,9 @@ CITED = {
     "quotes": ["رمز المرجل", "4711"],
 }  # fmt: skip
 CHUNKS = [
-    {"id": "a", "content": "Before.", "page": 1, "heading": "One"},
-    {"id": "b", "content": f"رمز المرجل 4711 {XSS}", "page": 2, "heading": "Two"},
-    {"id": "c", "content": "After.", "page": 3, "heading": None},
+    {"id": "a", "index": 0, "content": "Before.", "page": 1, "heading": "One"},
+    {"id": "b", "index": 1, "content": f"رمز المرجل 4711 {XSS}", "page": 2, "heading": "Two"},
+    {"id": "c", "index": 2, "content": "After.", "page": 3, "heading": None},
 ]
 
 
@@ -297,7 +297,7 @@ def cite(page, *, document: dict, chunks: dict, status: int = 200) -> None:
     done = {"answer": "4711 [1]", "citations": [CITED], "refused": False, "generated_by": "extractive"}
     page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
     page.route("**/v1/documents/7", lambda route: route.fulfill(status=status, json=document))
-    page.route("**/v1/documents/7/chunks", lambda route: route.fulfill(status=status, json=chunks))
+    page.route("**/v1/documents/7/chunks?*", lambda route: route.fulfill(status=status, json=chunks | {"next": None}))
     page.fill("#query", "What is the code?")
     page.click("button[value=ask]")
     page.locator(".citations .cite").last.click()
@@ -350,6 +350,40 @@ def test_a_passage_that_is_not_as_it_was_says_so_and_shows_what_was_cited(
     expect(page.locator("#passage-note")).to_contain_text(told)
     assert page.locator("#passage mark").all_inner_texts() == CITED["quotes"]
     page.close()
+
+
+def test_of_a_long_document_only_what_is_read_is_fetched_in_both_directions(page, stack):
+    words = ["boiler", "valve", "gasket", "chimney", "flue", "meter", "radiator", "pump", "burner", "nozzle"]
+    text = "".join(
+        f"## Part {n}\n\nRoom {n} has a {words[n % 10]} with number {n * n + 7}, which was looked at in spring.\n\n"
+        for n in range(120)
+    )
+    sent = stack.client.post("/v1/documents", files={"file": ("long.md", f"# Rooms\n\n{text}".encode())}).json()
+    stack.wait_for(lambda: stack.client.get(f"/v1/documents/{sent['id']}").json()["state"] == "ready", 60)
+    held = stack.client.get(f"/v1/documents/{sent['id']}/chunks").json()["chunks"]
+    place = next(n for n, chunk in enumerate(held) if "Room 60 " in chunk["content"])
+    cited = {
+        "n": 1, "doc_id": sent["id"], "chunk_id": held[place]["id"], "path": "long.md", "quote": "Room 60 has",
+        "quotes": ["Room 60 has"], "version": held[place]["version"],
+    }  # fmt: skip
+    done = {"answer": "[1]", "citations": [cited], "refused": False, "generated_by": "extractive"}
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
+    fetched = []
+    page.on("response", lambda response: fetched.append(response) if "/chunks" in response.url else None)
+    page.fill("#query", "Which rooms?")
+    page.click("button[value=ask]")
+    page.locator(".citations .cite").click()
+    shown = page.locator("#passage .passage .text")
+    expect(shown).to_have_text([held[place]["content"]])
+    assert [len(answer.json()["chunks"]) for answer in fetched] == [20]
+
+    for n in range(1, 13):  # from one window into the next
+        page.get_by_role("button", name="Show what stands before").click()
+        expect(shown).to_have_count(2 * n)
+        page.get_by_role("button", name="Show what follows").click()
+        expect(shown).to_have_count(2 * n + 1)
+    assert len(fetched) == 3
+    expect(shown).to_have_text([chunk["content"] for chunk in held[place - 12 : place + 13]])
 
 
 def test_a_citation_of_a_document_that_was_deleted_meanwhile_says_so(page, stack):
@@ -469,21 +503,26 @@ def test_documents_can_be_shown_by_state(page):
     assert "broken.pdf" in page.inner_text("#documents")
 
 
-def test_documents_are_narrowed_by_the_beginning_of_their_path(page):
-    held = []
-    page.route("**/v1/documents?*path=ho", lambda route: held.append(route))
-    field = page.get_by_label("Path begins with")
-    field.fill("ho")
-    field.fill("hou")
-    rows = page.locator("#documents tr")
+def test_documents_are_narrowed_by_a_piece_of_their_path_once_the_typing_pauses(page):
+    asked, held = [], []
+    page.on("request", lambda request: asked.append(request.url) if "contains=" in request.url else None)
+    page.route("**/v1/documents?*contains=OUS", lambda route: held.append(route))
+    field, rows = page.get_by_label("Path contains"), page.locator("#documents tr")
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now() + 60_000"))
+    field.press_sequentially("OUS")
+    with page.expect_request("**/v1/documents?*contains=OUS"):
+        page.clock.run_for(1000)
+    field.press_sequentially("E.M")
+    page.clock.run_for(1000)
     expect(rows).to_contain_text(["house.md"])  # a list of one
-    with page.expect_event("requestfinished", lambda request: request.url.endswith("path=ho")):
-        held[0].fulfill(json={"documents": [], "next_cursor": None})  # what was asked for before comes late
-    page.evaluate("new Promise((done) => setTimeout(done))")
-    expect(rows).to_contain_text(["house.md"])
+    assert [url.partition("contains=")[2] for url in asked] == ["OUS", "OUSE.M"]
+    assert "aborted" in str(held[0].request.failure).lower()  # what was asked for before cannot come late
     field.fill("zebra")
-    expect(page.locator("#none")).to_have_text("No document has a path that begins so.")
+    page.clock.run_for(1000)
+    expect(page.locator("#none")).to_have_text("No document has “zebra” in its path.")
     field.fill("")
+    page.clock.run_for(1000)
     expect(rows).not_to_have_count(0)
 
 

@@ -154,6 +154,7 @@ def _rows(size: int, now: float) -> Iterator[dict[str, object]]:
         "state": State.READY.value,
         "token": int(now * 1000),
         "attempts": 0,
+        "interruptions": 0,
         "seen_size": 10_000,
         "parse_ms": 4.2,
         "searchable_at": now,
@@ -204,15 +205,17 @@ def questions(engine: Engine, size: int) -> Iterator[tuple[str, str, Callable[[]
     yield "status: converged", "each status", lambda: views.converged()
     yield "documents: one, by path", "on request", lambda: views.by_path(_path(size // 2))
     yield "documents: one, by id", "on request", lambda: views.document(middle)
-    yield "documents: a page of 100", "on request", _page(views)
+    yield "documents: a page of 100", "on request", lambda: views.documents(limit=100)
+    yield "documents: paths that begin so (none)", "on request", lambda: views.documents(limit=100, path="zebra")
+    yield (
+        "documents: paths with this in them (none)",
+        "on request",
+        lambda: views.documents(limit=100, contains="zebra"),
+    )
     yield "scan: read 2,000 rows", "each scan", lambda: _some(intake.remembered_rows(engine, SOURCE), ROWS)
     yield "audit: read 2,000 rows", "daily", lambda: _some(books.rows(), ROWS)
     yield "an edit noticed (durable)", "each edit", edit
     yield "an edit noticed, claimed, committed", "each edit", attempt
-
-
-def _page(views: LedgerViews) -> Callable[[], object]:
-    return lambda: views.documents(state=None, path=None, source=None, limit=100, cursor=None)
 
 
 def _some(rows: Iterator[object], count: int) -> int:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, insert
 
+from ops.api import ledger_views
 from ops.api.ledger_views import LedgerViews
 from ops.api.seldom import Seldom
 from workers.contract import schema
@@ -109,7 +110,8 @@ def test_no_question_of_a_loop_reads_every_document(tmp_path):
         Books(engine).at_rest()
         views.converged()
         views.by_path("a.md")
-        views.documents(state=None, path=None, source=None, limit=10, cursor=None)
+        views.documents(limit=10)
+        views.documents(limit=10, path="a")
     questions = [(text, values) for text, values in asked if "documents" in text and text.startswith(("SELECT", "UPD"))]
     assert len(questions) >= 10
 
@@ -117,8 +119,40 @@ def test_no_question_of_a_loop_reads_every_document(tmp_path):
         for text, values in questions:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
             assert not [step for step in plan if step.startswith("SCAN documents") and "INDEX" not in step], text
+            assert "path >=" not in text or "path>? AND path<?" in plan[0], "a beginning is looked up, not looked for"
 
     engine.dispose()
+
+
+PATHS = ["Übersicht.md", "a/Invoice 7.pdf", "a/invoice_8.pdf", "b/50%.md", "b/5000.md", "invoices/x.md"]
+FOUND = [
+    ({"contains": "INVOICE"}, [1, 2, 5]),
+    ({"contains": "übersicht"}, [0]),
+    ({"contains": "invoice_"}, [2]),
+    ({"contains": "50%"}, [3]),
+    ({"contains": "pdf", "path": "a/Inv"}, [1]),
+    ({"contains": "zebra"}, []),
+    ({"path": "a/"}, [1, 2]),
+    ({"path": "A/"}, []),
+    ({"path": "b/50%*"}, [3]),
+    ({"path": "invoices/x.md"}, [5]),
+]
+
+
+@pytest.mark.parametrize("looked_at", [2, 100])
+def test_documents_are_found_by_a_piece_or_the_beginning_of_their_path_page_after_page(engine, monkeypatch, looked_at):
+    monkeypatch.setattr(ledger_views, "LOOKED_AT", looked_at)
+    observe(engine, [Observation("docs", path.encode(), Stat(1, 2, 3)) for path in PATHS])
+    views = LedgerViews(engine)
+    for asked, found in FOUND:
+        told, cursor, pages = [], None, 0
+        while cursor is not None or not pages:
+            page, cursor = views.documents(limit=1, cursor=cursor, **asked)
+            told += [each["path"] for each in page]
+            pages += 1
+
+        assert sorted(told) == sorted(PATHS[number] for number in found), asked
+        assert pages <= len(PATHS) + 1
 
 
 def test_what_is_cheap_to_count_is_counted_for_every_reader():
