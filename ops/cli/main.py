@@ -1,6 +1,7 @@
 """The `upwell` command: one file per noun, and one place where errors become words.
 
-Nothing heavy is imported here: every command imports what it needs when it is called.
+Nothing heavy is imported here: every command imports what it needs when it is called, and `upwell up` starts what it
+can before it imports anything.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
-
-import typer
+from typing import TYPE_CHECKING, NoReturn
 
 from ops.cli.errors import CliError
 from workers.contract.exits import EXIT_MISCONFIGURED
+
+if TYPE_CHECKING:
+    import typer
+
+    from ops.up.children import Children
 
 COMMANDS = {
     "up": "ops.cli.up:up",
@@ -45,6 +49,8 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 
     What is not asked for is not imported: that is half of what a short command takes, and `upwell up` waits for it.
     """
+    import typer
+
     app = typer.Typer(
         name="upwell",
         help=(
@@ -72,24 +78,37 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run a command; expected failures are one line on standard error."""
-    code = 0
+    words = sys.argv[1:]
     try:
-        command_line(sys.argv[1:])()
-    except SystemExit as exc:
-        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except CliError as exc:
-        code = _fail(str(exc), exc.exit_code)
+        if words[:1] == ["up"]:
+            from ops.up.ahead import begun
+
+            with begun(words) as children:
+                code = _run(words, children)
+        else:
+            code = _run(words)
     except KeyboardInterrupt:
         code = 130  # 128 + SIGINT, as shells say it
+    sys.exit(code)
+
+
+def _run(words: Sequence[str], children: Children | None = None) -> int:
+    """Run the command that ``words`` are; returns its exit code."""
+    try:
+        command_line(words)(words, obj=children)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except CliError as exc:
+        return _fail(str(exc), exc.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has seen enough
-        code = 1
+        return 1
     except ValueError as exc:
         faults = _settings_faults(exc)
         if faults is None:
             raise
-        code = _fail(faults, EXIT_MISCONFIGURED)
-    sys.exit(code)
+        return _fail(faults, EXIT_MISCONFIGURED)
+    return 0
 
 
 def _fail(message: str, code: int) -> int:

@@ -11,6 +11,7 @@ from ops.cli.errors import EXIT_FAILED, CliError
 
 
 def up(
+    context: typer.Context,
     folders: list[str] = typer.Argument(
         None,
         metavar="[DIR]...",
@@ -38,7 +39,14 @@ def up(
     from ops.up.main import UpError, run
 
     try:
-        code, fault = run(folders or [], data_dir=data_dir, port=port, browser=not no_browser, as_json=as_json)
+        code, fault = run(
+            folders or [],
+            data_dir=data_dir,
+            port=port,
+            browser=not no_browser,
+            as_json=as_json,
+            children=context.obj,
+        )
     except UpError as exc:
         raise CliError(str(exc)) from exc
     if fault:

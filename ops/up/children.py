@@ -81,44 +81,65 @@ class GuardDied:
 Event = Started | Exited | Said | Stopped | GuardDied
 
 
-class Children:
-    """Starts and stops processes through a guard, which is started anew should it be killed."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where children write, and the lock that they all hold while they live."""
 
-    def __init__(self, logs: Path, *, lock_fd: int | None = None, template: Template | None = None) -> None:
-        self._logs = logs
+    logs: Path
+    lock_fd: int
+
+
+class Children:
+    """Starts and stops processes through a guard, which is started anew should it be killed.
+
+    Guard and template are there at once.  Before anything else is started, `settle` says where.
+    """
+
+    def __init__(self, template: Template | None = None) -> None:
         self._template = template
-        self._lock_fd = lock_fd
+        self._place: _Place | None = None
         self._partial = b""
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a killed guard leaves behind comes to us
         self._start_guard()
+
+    def settle(self, logs: Path, lock_fd: int) -> None:
+        """Have everything that is started from now on log to ``logs`` and hold the data directory's lock."""
+        self._place = _Place(logs, lock_fd)
+        self._tell_place(self._place)
+
+    def _tell_place(self, place: _Place) -> None:
+        with (place.logs / "guard.log").open("ab") as log:
+            self._send({"op": "settle"}, [log.fileno(), place.lock_fd])
 
     def fileno(self) -> int:
         """For select: readable means that ``events`` has something."""
         return self._channel.fileno()
 
     def spawn(self, part: Part) -> None:
-        log = str(self._logs / f"{part.name}.log")
+        assert self._place is not None, "settle comes first"
         self._send(
-            op="spawn",
-            name=part.name,
-            argv=list(part.argv),
-            env=dict(part.env),
-            stage=part.stage,
-            log=log,
-            layer=part.layer,
+            {
+                "op": "spawn",
+                "name": part.name,
+                "argv": list(part.argv),
+                "env": dict(part.env),
+                "stage": part.stage,
+                "log": str(self._place.logs / f"{part.name}.log"),
+                "layer": part.layer,
+            }
         )
 
     def end(self, name: str, grace: float = 3.0) -> None:
         """Stop one child."""
-        self._send(op="end", name=name, grace=grace)
+        self._send({"op": "end", "name": name, "grace": grace})
 
     def stop(self, graces: Sequence[float] = DEFAULT_GRACES) -> None:
         """Stop everything in order; ``Stopped`` follows."""
-        self._send(op="stop", graces=list(graces))
+        self._send({"op": "stop", "graces": list(graces)})
 
     def kill(self) -> None:
         """Stop everything now; ``Stopped`` follows."""
-        self._send(op="kill")
+        self._send({"op": "kill"})
 
     def events(self) -> list[Event]:
         """Return what happened; call when ``fileno`` is readable."""
@@ -147,28 +168,31 @@ class Children:
 
     def _start_guard(self) -> None:
         ours, theirs = socket.socketpair()
-        passed = [theirs.fileno()] + ([self._lock_fd] if self._lock_fd is not None else [])
         script = str(Path(__file__).with_name("guard.py"))
-        with (self._logs / "guard.log").open("ab") as log:
+        with theirs:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", script, *map(str, passed)],
-                pass_fds=passed,
+                [sys.executable, "-I", "-S", script, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which stops things in order
             )
-        theirs.close()
         ours.setblocking(False)
         self._channel = ours
         self._partial = b""
         if (template := self._template) is not None:
-            self._send(op="template", argv=template.argv, env=dict(template.env), layers=template.layers)
+            plan = {"argv": template.argv, "env": dict(template.env), "layers": template.layers}
+            self._send({"op": "template"} | plan)
+        if self._place is not None:
+            self._tell_place(self._place)
 
-    def _send(self, **order: Any) -> None:
+    def _send(self, order: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         data = json.dumps(order).encode() + b"\n"
         try:
             self._channel.setblocking(True)
+            if descriptors:  # with the first byte of the order; what does not fit follows
+                data = data[socket.send_fds(self._channel, [data], descriptors) :]
             self._channel.sendall(data)
         except OSError:
             pass  # the guard is gone: ``events`` says so next

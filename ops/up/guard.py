@@ -4,6 +4,7 @@ It is run as a script by ``python -I -S`` and imports only the standard library,
 weighs little.  The supervisor talks to it in lines of JSON over a socket pair:
 
     template {argv, env, layers}                 start the process that children can be forked from (see `nursery`)
+    settle   {} + its log, the data directory's lock   before the first spawn; every child holds the lock as well
     spawn    {name, argv, env, log, stage, layer}  start a child in a session of its own; forked, if there is a layer
     end      {name, grace}                       stop one child (TERM, then KILL after ``grace`` seconds)
     stop     {graces}                            stop all, lowest stage first, each stage within its grace; then say
@@ -38,44 +39,13 @@ if __name__ == "__main__":
 
 from ops.up.kernel import PR_SET_CHILD_SUBREAPER, begin_life, children_of, prctl, send_signal
 from ops.up.nursery import Born, Nursery
+from ops.up.output import Log, OwnLog
 
 DEFAULT_GRACES = (2.5, 5.0, 1.5)
-LOG_BYTES = 4 * 1024 * 1024
 LINE_BYTES = 16 * 1024
 OUTBOX_BYTES = 512 * 1024
 ROOM_FOR_TITLES = 4096
 WARNING_MARKS = (b'"level": "warning"', b'"level": "error"', b'"level": "critical"')
-
-
-class Log:
-    """One child's log file, bounded: at most ``LOG_BYTES``, and the one before it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._rotate()
-        self._open()
-
-    def write(self, data: bytes) -> None:
-        """Append; a full disk must not stop the child that logs."""
-        try:
-            if self._size + len(data) > LOG_BYTES:
-                self.close()
-                self._rotate()
-                self._open()
-            self._size += os.write(self._fd, data)
-        except OSError:
-            pass
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _rotate(self) -> None:
-        with contextlib.suppress(OSError):
-            self._path.replace(self._path.with_suffix(".log.1"))
-
-    def _open(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._fd).st_size
 
 
 class Child:
@@ -118,12 +88,13 @@ class Child:
 class Guard:
     """The loop: commands in, signals in, output in; nothing here waits for anything else."""
 
-    def __init__(self, channel: socket.socket, inherited: list[int]) -> None:
-        """``inherited`` are descriptors that every child has as well."""
+    def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._inherited = inherited
+        self._received: list[int] = []  # descriptors that an order which has not been read yet came with
         self._children: dict[str, Child] = {}
-        self._nursery = Nursery(self._start_template)
+        self._log = OwnLog()
+        self._nursery = Nursery(self._start_template, say=self._log.say)
+        self._template_says: int | None = None
         self._logs: dict[str, Log] = {}
         self._inbox = b""
         self._outbox = bytearray()
@@ -154,6 +125,7 @@ class Guard:
     def _select(self, wake: int) -> None:
         pipes = {child.pipe: child for child in self._children.values() if child.talking}
         readable = [wake, *pipes, *self._nursery.fds()] + ([self._channel.fileno()] if self._supervised else [])
+        readable += [] if self._template_says is None else [self._template_says]
         writable = [self._channel.fileno()] if self._outbox and self._supervised else []
         ready, writes, _ = select.select(readable, writable, [], self._timeout())
         if wake in ready:
@@ -162,6 +134,8 @@ class Guard:
         for fd in ready:
             if fd in pipes:
                 self._tell_lines(pipes[fd])
+            elif fd == self._template_says:
+                self._note_template()
         if self._supervised and self._channel.fileno() in ready:
             self._receive()
         if writes:
@@ -176,11 +150,14 @@ class Guard:
 
     def _receive(self) -> None:
         try:
-            data = self._channel.recv(1 << 20)
+            data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 20, 8)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, descriptors = b"", []
+        for fd in descriptors:
+            os.set_inheritable(fd, False)  # given to children one by one
+        self._received += descriptors
         if not data:
             self._supervised = False
             self._begin_stop(DEFAULT_GRACES)
@@ -193,6 +170,10 @@ class Guard:
         match order["op"]:
             case "template" if self._graces is None:
                 self._nursery.plan(order)
+            case "settle":
+                log, *self._nursery.inherited = self._received
+                self._received = []
+                self._log.begin(log)
             case "spawn" if self._graces is None:
                 self._spawn(order)
             case "end":
@@ -235,7 +216,7 @@ class Guard:
     def _execute(self, order: dict[str, Any]) -> None:
         read, write = os.pipe()
         os.set_blocking(read, False)
-        pid = self._fork(order["argv"], order["env"], write, self._inherited)
+        pid = self._fork(order["argv"], order["env"], write, self._nursery.inherited)
         os.close(write)
         self._register(order, pid, read)
 
@@ -247,9 +228,29 @@ class Guard:
         return pid
 
     def _start_template(self, plan: dict[str, Any], line: int) -> int:
-        words = [str(number) for number in (os.getpid(), line, *self._inherited)]
-        argv = [*plan["argv"], *words, " " * ROOM_FOR_TITLES]
-        return self._fork(argv, plan["env"], sys.stderr.fileno(), [*self._inherited, line])
+        argv = [*plan["argv"], str(os.getpid()), str(line), " " * ROOM_FOR_TITLES]
+        self._forget_template()
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        self._template_says = read
+        try:
+            return self._fork(argv, plan["env"], write, [line])
+        finally:
+            os.close(write)
+
+    def _note_template(self) -> None:
+        """Log what the template has written: why it cannot import something, say."""
+        if self._template_says is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._template_says, 65536):
+                self._log.write(data)
+            self._forget_template()  # its end, and that of what it was forking
+
+    def _forget_template(self) -> None:
+        if self._template_says is not None:
+            os.close(self._template_says)
+        self._template_says = None
 
     def _welcome(self) -> None:
         """Take in the parts that the template has forked, and execute those that it has not."""
@@ -292,6 +293,7 @@ class Guard:
             self._kill_strays()
 
     def _lose_template(self) -> None:
+        self._note_template()
         for order in self._nursery.lost():
             if self._graces is None:
                 self._execute(order)
@@ -365,12 +367,8 @@ def _become(argv: list[str], env: dict[str, str], output: int, *, parent: int, i
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
-    # The data directory's lock: held as long as we or any child live, so that who gets it knows that nobody does.
-    inherited = [int(fd) for fd in sys.argv[2:]]
-    for fd in inherited:
-        os.set_inheritable(fd, False)  # given to children one by one
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    Guard(channel, inherited).run()
+    Guard(channel).run()
 
 
 if __name__ == "__main__":

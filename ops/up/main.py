@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.up import stack
+from ops.up import ahead, stack
 from ops.up.children import BROWSER_MARK, Children
 from ops.up.datadir import DataDir, DataDirError
 from ops.up.display import Plain, Screen, Silent
@@ -43,8 +43,11 @@ def run(
     port: int | None = None,
     browser: bool = True,
     as_json: bool = False,
+    children: Children | None = None,
 ) -> tuple[int, str | None]:
     """Run everything on this machine until stopped; returns (exit code, what was wrong).
+
+    ``children`` are those that have been begun already.
 
     Raises:
         UpError: it cannot even start.
@@ -59,7 +62,7 @@ def run(
     except DataDirError as exc:
         raise UpError(str(exc)) from exc
     try:
-        return _run(settings, roots, data, port, Look(browser, as_json, made))
+        return _run(settings, roots, data, port, Look(browser, as_json, made), children)
     except DataDirError as exc:
         raise UpError(str(exc)) from exc
     finally:
@@ -68,7 +71,12 @@ def run(
 
 
 def _run(
-    settings: UpSettings, roots: tuple[str, ...], data: DataDir, port: int | None, look: Look
+    settings: UpSettings,
+    roots: tuple[str, ...],
+    data: DataDir,
+    port: int | None,
+    look: Look,
+    children: Children | None,
 ) -> tuple[int, str | None]:
     ports, replaced = stack.choose_ports(settings, port, data)
     # The children's environment is ours and what we decide on top; only settings classes *read* it.
@@ -89,8 +97,9 @@ def _run(
 
     publish(ports, {})
     lives = Lives(data.begin_run)
-    children = Children(data.logs, lock_fd=data.lock_fd, template=stack.template(plan, ports))
+    children = children or Children(ahead.template(plan.environ))
     try:
+        children.settle(data.logs, data.lock_fd)
         supervisor = Supervisor(
             children, lambda current: stack.parts(plan, current), ports, Silent(), lives, on_change=publish
         )

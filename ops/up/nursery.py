@@ -1,7 +1,8 @@
 """The guard's end of the line to the template, from which Python parts are forked with their imports done (ADR 0047).
 
     guard to template:  {"layers": [[name, [module, …]], …]}   once: what to import, in this order
-                        {"argv", "env"} + two descriptors      fork a part: its output, and the line that it reports on
+                        {"argv", "env"} + descriptors          fork a part: its output, the line that it reports on,
+                                                               and what it passes on
                         {"on": true}                           that was all for now; import the next layer
     template to guard:  {"ready": layer}                       what needs no more than this can be forked
                         {"unfit": why}                         it must not be forked from
@@ -58,25 +59,22 @@ class Born:
     output: int
 
 
-def tell(text: str) -> None:
-    """Write a line to the guard's log; a full disk must not end the guard, and with it every part."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
-
-
 class Nursery:
     """Which template there is, what it was asked for, and what came of it.  Nothing here waits."""
 
     def __init__(
         self,
         start: Callable[[dict[str, Any], int], int],
+        *,
+        say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
-        say: Callable[[str], None] | None = None,
     ) -> None:
         """``start`` starts the process of a plan, with its end of the line, and returns its pid."""
         self._start = start
         self._clock = clock
-        self._say = say or tell
+        self._say = say
+        self.inherited: list[int] = []
+        """Descriptors that every part has as well: the data directory's lock.  The template needs none of it."""
         self._plan: dict[str, Any] | None = None
         self._line: socket.socket | None = None
         self.pid: int | None = None
@@ -114,10 +112,11 @@ class Nursery:
         self._tell({"layers": self._plan["layers"]})
 
     def lost(self) -> list[dict[str, Any]]:
-        """The template has ended: plan another one, and return what waited for this one."""
+        """The template has ended: plan another one, if any is wanted, and return what waited for this one."""
         self.pid = None
         self._drop_line()
-        self._plan_another("the template ended")
+        if self._plan is not None:
+            self._plan_another("the template ended")
         return self._take_waiting()
 
     def _plan_another(self, why: str) -> None:
@@ -162,7 +161,7 @@ class Nursery:
         read, write = os.pipe()
         try:
             words = {"argv": order["argv"], "env": order["env"]}
-            sent = self._tell(words, [write, theirs.fileno()])
+            sent = self._tell(words, [write, theirs.fileno(), *self.inherited])
         finally:
             theirs.close()
             os.close(write)

@@ -57,7 +57,7 @@ class Poller:
     def _pause(self) -> float:
         """Return the seconds until the next question; called by the thread that writes the answers."""
         if not self.ready:
-            return 0.1
+            return 0.2
         at_rest = self._answer is not None and self._answer[1].get("converged") is True
         return max(self._every_s, AT_REST_S) if at_rest else self._every_s
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.embedded.valkey import valkey_command
-from ops.up.children import Part, Template
+from ops.up.ahead import READ_AT_IMPORT, python
+from ops.up.children import Part
 from ops.up.datadir import DataDir
-from ops.up.layers import LAYERS
 from ops.up.ports import HOST, any_free, near
 from ops.up.settings import UpSettings
 from workers.contract.addresses import without_password
@@ -99,24 +99,14 @@ def parts(plan: Plan, ports: Mapping[str, int]) -> Iterator[Part]:
     yield from _processes(plan, ports, env)
 
 
-def template(plan: Plan, ports: Mapping[str, int]) -> Template:
-    """Return the process that the parts are forked from.
-
-    Its environment is theirs, because libraries look at it while they are imported.
-    """
-    # A second thread in the template would be missing in its forks, and numpy starts some.
-    env = _environment(plan, ports) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return Template(_python("ops.up.template"), env, LAYERS)
-
-
 def _engines(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> Iterator[Part]:
     if "embeddings" in ports:
         threads = str(_embedding_threads(plan.cpus))
         where = ("--host", HOST, "--port", str(ports["embeddings"]), "--threads", threads)
-        yield Part("embeddings", _python("ops.embedded.embeddings", *where), env, STORES, ports["embeddings"], "stores")
+        yield Part("embeddings", python("ops.embedded.embeddings", *where), env, STORES, ports["embeddings"], "stores")
     if "qdrant" in ports:
         where = ("--host", HOST, "--port", str(ports["qdrant"]), "--path", str(plan.directory / "qdrant"))
-        yield Part("qdrant", _python("ops.embedded.qdrant", *where), env, STORES, ports["qdrant"], "stores")
+        yield Part("qdrant", python("ops.embedded.qdrant", *where), env, STORES, ports["qdrant"], "stores")
 
 
 def _processes(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> list[Part]:
@@ -126,8 +116,9 @@ def _processes(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> lis
     names = ["index", *(f"index-{number}" for number in range(2, count + 1))]
     return [
         *(Part(name, _upwell("worker", "index"), indexing, WORKERS, layer="index") for name in names),
-        Part("api", _upwell("api"), env, PRODUCERS, ports["api"], "api"),
         Part("watch", _upwell("watch", "--", *plan.roots), env, PRODUCERS, layer="watch"),
+        # What only the api needs it imports itself, on the other processor, while the template goes on.
+        Part("api", _upwell("api"), env, PRODUCERS, ports["api"], "watch"),
         Part("query", _upwell("worker", "query"), env, WORKERS, layer="query"),
         Part("beat", _upwell("worker", "beat"), env, PRODUCERS, layer="beat"),
     ]
@@ -141,11 +132,8 @@ def _environment(plan: Plan, ports: Mapping[str, int]) -> dict[str, str]:
         "UPWELL_DATA_DIR": str(plan.directory),
         "UPWELL_API_PORT": str(ports["api"]),
         "UPWELL_API_EXPECTS_WATCHER": "true",
-        "PYTHONUNBUFFERED": "1",
     }
-    # Celery turns TERM into its soft shutdown only when told to: unfinished messages go back to the queue at once.
-    env["REMAP_SIGTERM"] = "SIGQUIT"
-    env["ORT_DISABLE_TELEMETRY"] = "1"  # what is installed has none (ADR 0046); a second wall, should that change
+    env |= READ_AT_IMPORT
     env.setdefault("OMP_NUM_THREADS", "1")  # the embedding endpoint has its own share; the rest works in processes
     if settings.ledger_url is None:
         env["UPWELL_LEDGER_URL"] = f"sqlite:///{plan.directory / 'ledger.db'}"
@@ -177,9 +165,4 @@ def cpu_count() -> int:
 
 
 def _upwell(*words: str) -> tuple[str, ...]:
-    return _python("ops.cli", *words)
-
-
-def _python(module: str, *words: str) -> tuple[str, ...]:
-    # -P: a file called json.py in the user's folder must not become a part of us.
-    return (sys.executable, "-P", "-m", module, *words)
+    return python("ops.cli", *words)

@@ -24,6 +24,7 @@ from ops.up.kernel import begin_life, end_with, show_as
 from ops.up.nursery import GO
 
 ORDER_BYTES = 1 << 20
+MOST_DESCRIPTORS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,16 @@ class Order:
     env: dict[str, str]
     output: int
     control: int
+    inherited: list[int]
+    """Descriptors that the part passes on to its own children."""
 
 
 class Template:
     """Imports, and forks on order."""
 
-    def __init__(self, line: socket.socket, guard: int, inherited: list[int]) -> None:
+    def __init__(self, line: socket.socket, guard: int) -> None:
         self._line = line
         self._guard = guard
-        self._inherited = inherited
 
     def serve(self) -> Order | None:
         """Serve until the guard is gone (None); in a fork: return what it is to be."""
@@ -67,7 +69,8 @@ class Template:
                 raise SystemExit(0)  # the guard is gone, or wants no template any more
             if "on" in message:
                 return None
-            order = Order(message["argv"], message["env"], *descriptors)
+            output, control, *inherited = descriptors
+            order = Order(message["argv"], message["env"], output, control, inherited)
             if self._forked(order):
                 return order
             for fd in descriptors:
@@ -100,11 +103,11 @@ class Template:
             control.send(str(os.getpid()).encode())
             if control.recv(len(GO)) != GO:
                 os._exit(1)  # the guard did not wait for us
-        begin_life(order.output, parent=self._guard, inherited=self._inherited)
+        begin_life(order.output, parent=self._guard, inherited=order.inherited)
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         """Return the next message and its descriptors; an empty one when there are no more."""
-        data, descriptors, _, _ = socket.recv_fds(self._line, ORDER_BYTES, 2)
+        data, descriptors, _, _ = socket.recv_fds(self._line, ORDER_BYTES, MOST_DESCRIPTORS)
         return (json.loads(data) if data else {}), descriptors
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -125,11 +128,11 @@ def be(order: Order) -> None:
 
 
 def main() -> None:
-    guard, line, *inherited = (int(word) for word in sys.argv[1:-1])  # the last word is room for titles
+    guard, line = (int(word) for word in sys.argv[1:-1])  # the last word is room for titles
     show_as(sys.orig_argv[:4])
     gc.disable()  # a collection during the imports leaves holes, which forks would fill, each for itself
     with socket.socket(fileno=line) as channel:
-        order = Template(channel, guard, inherited).serve()
+        order = Template(channel, guard).serve()
     if order is not None:
         be(order)  # outside of everything: what ends a part must meet no code of ours on its way
 

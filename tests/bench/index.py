@@ -261,8 +261,8 @@ class Sampled:
             try:
                 times = process.cpu_times()
                 key = (process.pid, process.create_time())
+                self._names[key] = named(process.cmdline())  # the last one: a fork has its template's at first
                 self._seen[key] = times.user + times.system
-                self._names.setdefault(key, named(process.cmdline()))
                 total += process.memory_full_info().pss
             except psutil.Error:
                 continue

@@ -25,13 +25,13 @@ TELLS = """
 import gc, json, os, resource, signal, stat, sys, threading, time
 
 def fds():
-    found = {}
+    found = []  # by what they are: the number of the lock differs
     for name in os.listdir("/proc/self/fd"):
         try:
-            found[name] = [stat.S_IFMT(os.fstat(int(name)).st_mode), os.get_inheritable(int(name))]
+            found.append([stat.S_IFMT(os.fstat(int(name)).st_mode), os.get_inheritable(int(name))])
         except OSError:  # the one that the list was read through
             pass
-    return found
+    return sorted(found)
 
 masks = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if line.startswith("Sig"))
 told = {
@@ -112,6 +112,51 @@ def test_a_forked_part_finds_what_an_executed_one_finds(start: Callable[..., Run
     assert forked == as_executed
     shown = psutil.Process(run.pid("forked")).cmdline()
     assert " ".join(shown) == " ".join([sys.executable, *forked["orig_argv"][1:]])
+
+
+def test_a_forked_part_holds_the_lock_of_the_data_directory(start: Callable[..., Run]) -> None:
+    run = start(("one", TELLS, "all"))
+    told(run, "one")
+
+    open_files = [file.resolve() for file in Path(f"/proc/{run.pid('one')}/fd").iterdir()]
+
+    assert run.data / "lock" in open_files
+
+
+def test_guard_and_template_are_there_before_it_is_known_what_for(start: Callable[..., Run]) -> None:
+    run = start(("one", TELLS, "all"), waits=True)
+    template = run.template()
+
+    run.go_on()
+
+    assert told(run, "one")["imported"]
+    assert run.template().pid == template.pid
+
+
+def test_what_ended_the_template_before_there_was_a_log_is_in_the_log(start: Callable[..., Run]) -> None:
+    run = start(("one", TELLS, "all"), layers=[["all", ["nowhere_to_be_found"]]], waits=True)
+    guard = run.guard()
+    until(lambda: any("ops.up.template" in child.cmdline() for child in guard.children()) or not guard.children())
+    until(lambda: not guard.children())
+
+    run.go_on()
+
+    assert not told(run, "one")["imported"]
+    until(lambda: "nowhere_to_be_found" in (run.data / "logs" / "guard.log").read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ending_before_it_is_known_what_for_leaves_neither_guard_nor_template(
+    start: Callable[..., Run], number: signal.Signals
+) -> None:
+    run = start(("one", SLEEPS, "all"), waits=True)
+    run.template()
+    run.remember_family()
+
+    run.process.send_signal(number)
+
+    run.process.wait(10)
+    until(lambda: not run.survivors())
 
 
 def test_no_part_and_no_template_outlives_the_guard(start: Callable[..., Run]) -> None:

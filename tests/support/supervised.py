@@ -54,7 +54,10 @@ def publish(ports, pids):
 template = None
 if "layers" in spec:
     template = Template((sys.executable, "-P", "-m", "ops.up.template"), env, spec["layers"])
-children = Children(data.logs, lock_fd=data.lock_fd, template=template)
+children = Children(template)
+if spec.get("waits"):
+    sys.stdin.readline()
+children.settle(data.logs, data.lock_fd)
 supervisor = Supervisor(children, make, spec.get("ports", {}), Telling(), Lives(data.begin_run), on_change=publish,
                         graces=spec.get("graces", (2.5, 5.0, 1.5)))
 supervisor.start()
@@ -67,7 +70,10 @@ sys.exit(code)
 
 
 class Run:
-    """One supervisor.  ``parts`` are (name, stage, command, layer); the words that follow name the data directory."""
+    """One supervisor.  ``parts`` are (name, stage, command, layer); the words that follow name the data directory.
+
+    One that ``waits`` has begun guard and template, and goes on when it is told to.
+    """
 
     def __init__(self, data: Path, parts: list[tuple[str, int, list[str], str | None]], **spec: Any) -> None:
         self.data = data
@@ -78,9 +84,19 @@ class Run:
             **spec,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HARNESS, json.dumps(self.spec)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [sys.executable, "-c", HARNESS, json.dumps(self.spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
         self.family: set[psutil.Process] = set()
+
+    def go_on(self) -> None:
+        """Tell one that waits that it may start its parts."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("on\n")
+        self.process.stdin.flush()
 
     def wait_for(self, kind: str, *facts: Any) -> list[Any]:
         """Read what the supervisor says until it says this."""
@@ -133,7 +149,9 @@ class Run:
         self.remember_family()
         self.process.kill()
         self.process.wait()
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.stdin.close()
         self.process.stdout.close()
         try:
             until(lambda: not self.survivors(), seconds=15)

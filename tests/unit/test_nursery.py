@@ -261,12 +261,24 @@ def test_a_nursery_that_is_closed_holds_nothing_and_lets_nobody_go_on(bench: Ben
     assert open_descriptors() == descriptors
 
 
-def test_what_cannot_be_logged_on_a_full_disk_ends_nobody() -> None:
-    code = "from ops.up.nursery import Nursery; Nursery(lambda plan, line: 0).lost(); print('on')"
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, cwd=ROOT, check=False)
+def test_a_nursery_that_is_closed_starts_no_other_template(bench: Bench) -> None:
+    bench.begin()
+    bench.nursery.close()
 
-    assert (done.returncode, done.stdout) == (0, b"on\n")
+    assert bench.template_dies() == []
+    bench.now += 1000
+
+    assert list(bench.nursery.look()) == []
+    assert len(bench.processes) == 1
+    assert bench.said == []
+
+
+def test_what_cannot_be_logged_on_a_full_disk_ends_nobody() -> None:
+    code = (
+        "import os; from ops.up.output import OwnLog; log = OwnLog(); log.say('early');"
+        " log.begin(os.open('/dev/full', os.O_WRONLY)); log.say('late'); os._exit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 7
 
 
 def ordered(bench: Bench) -> Told:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from ops.up import main, ports, stack
+from ops.up import ahead, main, ports, stack
 from ops.up.datadir import DataDir, DataDirError, read_state
 from ops.up.display import Plain, readable
 from ops.up.lives import KEPT, Lives, Run
@@ -181,7 +181,7 @@ def test_everything_embedded_is_told_to_the_children(tmp_path: Path) -> None:
 def test_a_forked_part_has_the_environment_that_its_template_imported_under(tmp_path: Path) -> None:
     """Libraries look at it while they are imported; what is ours is read by nobody before a part begins."""
     chosen = plan(tmp_path, {"OMP_NUM_THREADS": "4", "TZ": "UTC"})
-    template = stack.template(chosen, PORTS)
+    template = ahead.template(chosen.environ)
     threads = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
     assert {template.env[name] for name in threads} == {"1"}, "threads would be missing in a fork"
 
@@ -455,7 +455,7 @@ def test_the_alarm_of_a_source_is_shown_with_its_name() -> None:
 @pytest.mark.parametrize(
     ("ready", "answer", "seconds"),
     [
-        (False, None, 0.1),
+        (False, None, 0.2),
         (True, None, 0.5),
         (True, (1, {"converged": False}), 0.5),
         (True, (1, {"converged": True}), AT_REST_S),
