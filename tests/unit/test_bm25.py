@@ -39,8 +39,22 @@ def test_the_short_ways_find_the_words_and_names_that_the_patterns_find(text):
     joint = re.compile("[._-]|[a-z][A-Z]|[A-Z]{2}[a-z]{3}")
     names = re.findall(r"[^\W_]+(?:[._-][^\W_]+)*", text)
 
-    assert language._words(text) == language._LETTERS.findall(text)
+    assert language._words(text.lower()) == language._LETTERS.findall(text.lower())
     assert bm25._compounds(text) == [n for n in names if len(n) <= bm25.LONGEST_WORD and joint.search(n)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*sorted(LISTED), *STOP_WORDS["english"].split() * 9, "boiler", "Код"]), max_size=40))
+def test_a_text_is_in_another_language_when_its_language_is_told_and_is_not_english(words):
+    told = language_of(" ".join(words))
+
+    assert language.other_language_of(" ".join(words)) == (None if told == "english" else told)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.from_regex(r"[a-zA0-9é中]+([._-][a-zA0-9é中]+)+", fullmatch=True))
+def test_the_short_way_gives_a_compound_the_forms_that_the_patterns_give_it(name):
+    assert bm25._other_forms(name) == bm25._cased_forms(name)
 
 
 def test_a_stop_word_is_one_in_the_languages_in_which_the_engine_ignores_it_and_in_no_other():

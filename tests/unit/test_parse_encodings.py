@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.indexing.parse.encoding import declared_in_html, declared_in_xml, decode, looks_like_text
-from workers.indexing.parse.language import iso639, language_of
+from workers.indexing.parse.language import FIRST, SAMPLE, _sample, iso639, language_of
 from workers.indexing.values import Element
 
 # One sentence each, written for this test, with the letters that tell the language's encodings apart.
@@ -133,6 +133,11 @@ def test_a_beginning_in_many_languages_leaves_it_to_the_rest():
 
     assert language_of([Element("text", mixed)]) != "de"
     assert language_of([Element("text", mixed), *rest]) == "de"
+
+
+@given(st.lists(st.text(st.sampled_from("ab1 /_é"), max_size=900), max_size=9))
+def test_the_first_words_of_a_sample_are_those_of_a_longer_one(texts):
+    assert _sample(texts, FIRST)[:FIRST] == _sample(texts, SAMPLE)[:FIRST]
 
 
 def test_too_little_text_and_what_is_no_language_have_none():

@@ -24,7 +24,7 @@ from typing import Any
 
 from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
-from workers.adapters.language import language_of
+from workers.adapters.language import language_of, other_language_of
 
 BM25_VERSION = "qdrant/bm25 english+own word+multilingual compounds names 4"
 """Part of the recipe: other token ids need other points."""
@@ -60,11 +60,11 @@ def document_vector(text: str) -> SparseVector:
     spaced, runs = _apart(text)
     compounds = [part for name in _compounds(spaced) for part in _other_forms(name)]
     found = _model(_DEFAULT).embed_document(" ".join([spaced, *compounds]) if compounds else spaced)
-    own = language_of(spaced)
-    if own in (None, _DEFAULT) and not runs:
+    own = other_language_of(spaced)
+    if own is None and not runs:
         return SparseVector(found.indices, found.values)
     weights = _weights(found)
-    if own not in (None, _DEFAULT):
+    if own is not None:
         weights = _weights(_model(own).embed_document(spaced)) | weights
     if runs:
         weights |= _weights(_segments().embed_document(" ".join(runs)))
@@ -200,9 +200,15 @@ def _compounds(text: str) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=1 << 13)
 def _other_forms(name: str) -> tuple[str, ...]:
     """Return what else a compound may be called: maxRetries -> max, Retries; max_retries -> maxretries."""
+    if name == name.lower():  # most are numbers or hyphened, and each is another one
+        return (name.replace(".", "").replace("-", "").replace("_", ""),)
+    return _cased_forms(name)
+
+
+@lru_cache(maxsize=1 << 13)
+def _cased_forms(name: str) -> tuple[str, ...]:
     pieces = _JOINT.split(name)
     joined = ["".join(pieces)] if len(pieces) > 1 else []
     humps = [_HUMP.findall(piece) for piece in pieces if not piece.islower()]

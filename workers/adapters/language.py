@@ -8,6 +8,7 @@ equal parts; scripts that one such language has to itself need no vote.  Whole d
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from math import lcm
 from struct import Struct
@@ -44,8 +45,11 @@ _SCRIPTS = {
 _OWN_SCRIPT = re.compile("[\u0370-\u03ff\u0400-\u04ff\u0600-\u06ff]")
 _LATIN = tuple(STOP_WORDS)
 _STOP_WORDS = frozenset(" ".join(STOP_WORDS.values()).split())
+_ENGLISH_ONLY = frozenset(STOP_WORDS["english"].split()).difference(
+    *(words.split() for name, words in STOP_WORDS.items() if name != "english")
+)
 _LETTERS = re.compile(r"[^\W\d_]+")
-_NO_LETTERS = bytes(code if chr(code).isalpha() else ord(" ") for code in range(128)).ljust(256)
+_LOWER_LETTERS = bytes(ord(chr(code).lower()) if chr(code).isalpha() else ord(" ") for code in range(128)).ljust(256)
 _VOTE = lcm(*range(1, len(_LATIN) + 1))
 """One vote, as a number that all shares of it divide: a sum must not depend on the order of its parts."""
 _COUNTERS = Struct(f"<{len(_LATIN)}Q")
@@ -58,14 +62,39 @@ def language_of(text: str, *, question: bool = False) -> str | None:
 
     A ``question`` is short: one stop word is enough there, where a text needs two.
     """
-    sample = text[:SAMPLE].lower()
+    sample = _sample(text)
+    return _of_script(sample) or _elected(_STOP_WORDS.intersection(_words(sample)), question=question)
+
+
+def other_language_of(text: str) -> str | None:
+    """Return what `language_of` does, but None for English: most texts are told to be in no other in half the time."""
+    sample = _sample(text)
+    if (own := _of_script(sample)) is not None:
+        return own
+    found = _STOP_WORDS.intersection(_words(sample))
+    shared = len(found - _ENGLISH_ONLY)
+    if shared < _LEAD * (len(found) - shared):  # no other language can have more votes than there are such words
+        return None
+    own = _elected(found)
+    return own if own != "english" else None
+
+
+def _sample(text: str) -> str:
+    sample = text[:SAMPLE]
+    return sample if sample.isascii() else sample.lower()
+
+
+def _of_script(sample: str) -> str | None:
     if not sample.isascii() and _OWN_SCRIPT.search(sample):
         joined = "".join(_words(sample))
         for name, script in _SCRIPTS.items():
             if len(script.findall(joined)) * 2 > len(joined):
                 return name
-    ballots = map(_ballots().__getitem__, _STOP_WORDS.intersection(_words(sample)))
-    votes = _COUNTERS.unpack(sum(ballots).to_bytes(_COUNTERS.size, "little"))
+    return None
+
+
+def _elected(stop_words: Iterable[str], *, question: bool = False) -> str | None:
+    votes = _COUNTERS.unpack(sum(map(_ballots().__getitem__, stop_words)).to_bytes(_COUNTERS.size, "little"))
     second, most = sorted(votes)[-2:]
     if most < (0.5 if question else 1.5) * _VOTE or most < _LEAD * second:
         return None
@@ -83,6 +112,7 @@ def _ballots() -> dict[str, int]:
 
 
 def _words(sample: str) -> list[str]:
-    if sample.isascii():  # the same in an eighth of the time
-        return sample.encode().translate(_NO_LETTERS).decode().split()
+    """Return every run of letters; of a text in ASCII in lower case."""
+    if sample.isascii():  # in an eighth of the time
+        return sample.encode().translate(_LOWER_LETTERS).decode().split()
     return _LETTERS.findall(sample)

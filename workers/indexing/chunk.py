@@ -142,11 +142,13 @@ def _units(element: Element, options: ChunkOptions) -> Iterator[_Unit]:
     by_lines = element.kind in ("table", "code", "list")
     found = [text for text in _LINES.findall(element.text) if text] if by_lines else _sentences(element.text)
     header = found[0].strip() if element.kind == "table" and len(found) > 2 and len(found[0]) < 400 else ""
+    if by_lines:
+        found = [text.rstrip("\n") + "\n" for text in found]
+    if found:
+        found[-1] = found[-1].rstrip("\n") + "\n\n"
+    room = options.max_chars - len(header) - 1
     for number, text in enumerate(found):
-        last = number == len(found) - 1
-        whole = text.rstrip("\n") + ("\n\n" if last else "\n") if by_lines or last else text
-        room = options.max_chars - len(header) - 1
-        for part in _cut(whole, room, options.target_chars) if len(whole) > room else (whole,):
+        for part in (text,) if len(text) <= room else _cut(text, room, options.target_chars):
             yield _Unit(part, element.page, header if number else "")
 
 

@@ -30,13 +30,13 @@ def main(words: list[str]) -> int:
     """Serve until the socket closes."""
     number, parent, memory, cpu, file_bytes, open_files, max_chars = (int(word) for word in words)
     _confine(parent, memory, file_bytes, open_files)
+    # A document is thousands of objects without cycles: to look through them every 700 is a fifth of Markdown's time.
+    gc.set_threshold(10_000)
     channel = socket.socket(fileno=number)
     from workers.indexing.parse.formats import parse_file, warm
 
     warm()
     import_module("workers.indexing.cut")
-    # A document is thousands of objects without cycles: to look through them every 700 is a fifth of Markdown's time.
-    gc.set_threshold(10_000)
     while True:
         header, fds, _, _ = socket.recv_fds(channel, 4, 1)
         if len(header) < 4:

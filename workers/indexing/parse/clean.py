@@ -26,7 +26,7 @@ _NEITHER_WORD_NOR_SPACE = re.compile(rf"[^\w\s]{{{_MARKS_IN_A_ROW + 1}}}")  # so
 
 def clean_text(text: str) -> str:
     """Return ``text`` in NFC, without invisible and control characters; line breaks and tabs stay."""
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+    if text.isascii() and (text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable()):
         return text  # as most texts: nothing below would change it
     text = _CONTROL.sub("", _BREAKS.sub("\n", text))
     if text.isascii():

@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from workers.errors import DocumentCorrupt, DocumentEncrypted
-from workers.indexing.parse.archive import Archive
 from workers.indexing.parse.encoding import looks_like_text
+
+if TYPE_CHECKING:
+    from workers.indexing.parse.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,8 @@ def _foreign(data: bytes) -> Kind | None:
 
 
 def _zip_kind(data: bytes, ending: str) -> Kind:
+    from workers.indexing.parse.archive import Archive
+
     archive = Archive(data)
     names = archive.names()
     mime = (archive.read("mimetype", 200) or b"").decode("ascii", "replace").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import cache
 
 SAMPLE = 64 * 1024
 LINES_SAMPLE = 6 * 1024
@@ -37,7 +38,6 @@ _CANDIDATES = [
     "iso8859-15", "cp932", "euc_jis_2004", "gb18030", "big5hkscs", "cp949",
 ]  # fmt: skip
 _OLD_CANDIDATES = ["cp850", "cp866", "mac-roman", "mac-cyrillic"]
-_KNOWN = frozenset(codecs.lookup(name).name for name in _CANDIDATES + _OLD_CANDIDATES)
 _HIGH = bytes(range(0x80, 0x100))
 _PLAIN = bytes(range(0x80)) + "“”‘’–—…•€£©®™°±§«»·\u00a0".encode("cp1252")  # what English has beside ASCII
 _C1 = bytes(range(0x80, 0xA0))
@@ -150,8 +150,14 @@ def _plausible(sample: bytes, name: str) -> bool:
     ranked = _ranked(sample, _CANDIDATES + _OLD_CANDIDATES)
     name = "big5hkscs" if name == "cp950" else name
     if name not in ranked:
-        return name not in _KNOWN
+        return name not in _known()
     return ranked[name] >= CREDIBLE * max(ranked.values())
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Return the candidates' own names; each of them is a module to import."""
+    return frozenset(codecs.lookup(name).name for name in _CANDIDATES + _OLD_CANDIDATES)
 
 
 def _shifting(data: bytes) -> str | None:

@@ -44,8 +44,8 @@ _EMPTY = b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf\xff\xfe"
 
 
 def warm() -> None:
-    """Import what the commonest files need before the first one comes."""
-    for module in ("text", "markdown", "html", "pdf"):
+    """Import what the commonest files need before the first one comes; readers of others take a few hundredths."""
+    for module in ("text", "markdown"):
         import_module(f"workers.indexing.parse.{module}")
     language_of([Element("text", "This sentence has the detector load its model of languages.")])
 
@@ -71,7 +71,7 @@ def _read(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     parts, offset = [], 0
     while offset < size or offset == 0:
-        block = os.pread(fd, 1 << 24, offset)
+        block = os.pread(fd, min(1 << 24, size - offset or 1 << 24), offset)
         if not block:
             break
         parts.append(block)

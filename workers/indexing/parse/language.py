@@ -51,13 +51,14 @@ def iso639(code: str | None) -> str | None:
 
 def language_of(elements: Sequence[Element]) -> str | None:
     """Return the ISO 639-1 code of the language, or None when there is too little text or the guess is unsure."""
-    sample = _sample(elements)
-    first = sample[:FIRST]
+    texts = _texts(elements)
+    first = _sample(texts, FIRST)[:FIRST]
     if _letters(first) >= LEAST:
         label, score = _guess(first)
         if score >= CLEAR:
             return iso639(label)
-    elif _letters(sample) < LEAST and len(_DENSE.findall(sample)) < LEAST_DENSE:
+    sample = _sample(texts, SAMPLE)
+    if _letters(sample) < LEAST and len(_DENSE.findall(sample)) < LEAST_DENSE:
         return None
     label, score = _guess(sample)
     return iso639(label) if score >= SURE else None
@@ -82,14 +83,17 @@ def _model() -> Any:
     return fasttext.load_model(str(Path(package.submodule_search_locations[0], "resources", "lid.176.ftz")))
 
 
-def _sample(elements: Sequence[Element]) -> str:
+def _texts(elements: Sequence[Element]) -> list[str]:
     """Prefer running text to tables and code, and take it from several places: tops are full of names and numbers."""
     prose = [e.text for e in elements if e.kind in ("text", "list", "heading")]
     texts = prose if sum(map(len, prose[:400])) >= LEAST else [e.text for e in elements if e.kind != "code"]
-    step = max(1, len(texts) // 60)
+    return texts[:: max(1, len(texts) // 60)]
+
+
+def _sample(texts: Sequence[str], room: int) -> str:
+    """Return the first words of texts, so many characters of them, without those that are noise."""
     parts: list[str] = []
-    room = SAMPLE
-    for text in texts[::step]:
+    for text in texts:
         words = " ".join(word for word in text[:SAMPLE_EACH].split() if not _NOISE.search(word))
         parts.append(words[:room])
         room -= len(words)
