@@ -65,5 +65,14 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "workers.adapters.reranker",
         ),
     ),
+    (
+        "api",
+        (
+            "ops.api.main",
+            "uvicorn.lifespan.on",
+            "uvicorn.loops.asyncio",
+            "anyio._backends._asyncio",
+        ),
+    ),
     ("beat", ("producers.listing", "workers.housekeeping.main")),
 )

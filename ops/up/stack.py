@@ -116,9 +116,8 @@ def _processes(plan: Plan, ports: Mapping[str, int], env: dict[str, str]) -> lis
     names = ["index", *(f"index-{number}" for number in range(2, count + 1))]
     return [
         *(Part(name, _upwell("worker", "index"), indexing, WORKERS, layer="index") for name in names),
+        Part("api", _upwell("api"), env, PRODUCERS, ports["api"], "api"),
         Part("watch", _upwell("watch", "--", *plan.roots), env, PRODUCERS, layer="watch"),
-        # What only the api needs it imports itself, on the other processor, while the template goes on.
-        Part("api", _upwell("api"), env, PRODUCERS, ports["api"], "watch"),
         Part("query", _upwell("worker", "query"), env, WORKERS, layer="query"),
         Part("beat", _upwell("worker", "beat"), env, PRODUCERS, layer="beat"),
     ]
