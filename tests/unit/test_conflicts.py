@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
 import pytest
 
 from tests.support.answering import Index, ask
 from workers.query.conflicts import contradict
 from workers.query.figures import digits, figures, values
+from workers.query.sentences import sentences
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+LAWS = DATA / "legal" / "gesetze"
+XQUAD = DATA / "retrieval" / "xquad" / "corpus.jsonl"
 
 CONTRADICTIONS = [
     # numbers
@@ -33,6 +43,28 @@ CONTRADICTIONS = [
         "Which port does the server use?",
         "The server listens on port 8080.",
         "The server listens on port 9090 by default.",
+    ),
+    # in other words
+    ("What is the boiler code?", "The boiler code is 4711.", "Enter 8251 as the code of the boiler."),
+    ("What is the boiler code?", "The boiler code is 4711.", "The new boiler code is 8251."),
+    (
+        "How many beds does the clinic have?",
+        "The clinic has 120 beds.",
+        "Patients can be admitted to 140 beds at the clinic.",
+    ),
+    (
+        "When was the bridge opened?",
+        "The bridge was opened in 1932.",
+        "Traffic has crossed the bridge since it opened in 1934.",
+    ),
+    ("How much is the rent?", "The rent is 850 euros.", "Tenants pay a rent of 920 euros."),
+    ("How long is the notice period?", "The notice period is three months.", "A notice period of six weeks applies."),
+    ("How many people work at the firm?", "The firm employs 120 people.", "140 people work at the firm."),
+    ("When does the pool open?", "The pool opens at 8.", "Doors of the pool open at 10."),
+    (
+        "What is the speed limit?",
+        "The speed limit is 50 km/h.",
+        "Drivers must keep to the speed limit of 30 km/h.",
     ),
     # dates
     ("When is the hedge cut?", "The hedge is cut on 3 June.", "The hedge is cut on 7 June."),
@@ -95,6 +127,39 @@ AGREEMENTS = [
     ("When does the office open?", "The office in Bern opens at 8.", "The office in Basel opens at 9."),
     ("How many were cured?", "Of the patients on Alfazin 12 were cured.", "Of the patients on Betazin 31 were cured."),
     ("Wann öffnet das Büro?", "Das Büro öffnet im Sommer um 8 Uhr.", "Das Büro öffnet im Winter um 9 Uhr."),
+    # one is of a part, a place or a time of it
+    ("What is the boiler code?", "The boiler code is 4711.", "The boiler of the flat has the code 8251."),
+    ("What is the boiler code?", "The boiler code is 4711.", "The flat's boiler code is 8251."),
+    ("What is the boiler code?", "The boiler code of the house is 4711.", "The boiler code of the flat is 8251."),
+    ("What does a ticket cost?", "A ticket costs 40 euros.", "A summer ticket costs 30 euros."),
+    ("When does the office open?", "The office opens at 8.", "In the holidays the office opens at 9."),
+    ("When does the pool open?", "The pool opens at 8.", "The pool opens at 10 on weekends."),
+    ("What is the fee?", "The fee is 30 euros.", "The fee for members is 20 euros."),
+    ("Welchen Code hat die Heizung?", "Die Heizung hat den Code 4711.", "Die Heizung der Wohnung hat den Code 8251."),
+    (
+        "Quel est le code de la chaudière ?",
+        "Le code de la chaudière est 4711.",
+        "Le code de la chaudière de l'appartement est 8251.",
+    ),
+    (
+        "¿Cuál es el código de la caldera?",
+        "El código de la caldera es 4711.",
+        "El código de la caldera del piso es 8251.",
+    ),
+    # of its own document
+    ("How long does the agreement run?", "This Agreement runs for three years.", "This Agreement runs for five years."),
+    ("When is the invoice due?", "Such an invoice is due within 45 days.", "The invoice is due within 15 days."),
+    (
+        "Wann tritt die Verordnung in Kraft?",
+        "Diese Verordnung tritt im Mai 2020 in Kraft.",
+        "Diese Verordnung tritt im Juni 2021 in Kraft.",
+    ),
+    # figures that say where something stands, or that belong to a name
+    ("Which law governs the agreement?", "10.5 Governing Law.", "7.4 Governing Law and Arbitration."),
+    ("Wie lange dauert die Ausbildung?", "## § 2 Dauer der Berufsausbildung", "### § 3 Dauer der Berufsausbildung"),
+    ("How many died?", "The virus killed 774 people (33).", "The virus killed 774 people [5]."),
+    ("Which receptor does it use?", "The virus uses the receptor ACE2.", "The virus uses the receptor DPP4."),
+    ("What causes it?", "The illness is caused by 2019-nCoV.", "The illness is caused by 229E-CoV."),
     # several names can be true at once
     ("Where does the train stop?", "The train stops in Ulm.", "The train stops in Augsburg."),
     ("Who works at the clinic?", "Dr. Weber works at the clinic.", "Dr. Lang works at the clinic."),
@@ -115,6 +180,49 @@ def test_another_value_or_a_denial_about_the_same_thing_is_a_contradiction(quest
 def test_what_can_both_be_true_is_no_contradiction(question, one, other):
     assert not contradict(question, one, other)
     assert not contradict(question, other, one)
+
+
+@pytest.mark.skipif(not LAWS.exists(), reason=f"no real data at {LAWS}")
+def test_a_law_contradicts_a_version_of_itself_with_another_figure_and_hardly_any_other_law():
+    durations = re.compile(r"\b(\d+)(?= (?:Tagen?|Wochen?|Monaten?|Jahren?|Euro|Stunden?|Prozent)\b)")
+    laws = [file.read_text() for file in sorted(LAWS.glob("*.md"))]
+    said = [(n, " ".join(law[start:end].split())) for n, law in enumerate(laws) for start, end in sentences(law)]
+    said = [(n, each) for n, each in said if each.endswith(".") and len(each.split()) > 5]
+    figured = [(n, each) for n, each in said if durations.search(each)][:150]
+    versions = [(one, durations.sub(lambda found: str(int(found[1]) + 1), one)) for _, one in figured]
+
+    assert len(versions) > 50
+    assert sum(contradict("", *pair, versions=True) for pair in versions) > 0.9 * len(versions)
+    others = [(a, b) for (n, a), (m, b) in combinations(figured, 2) if n != m]
+    alarms = [pair for pair in others if contradict("", *pair)]
+    assert len(alarms) < 0.002 * len(others), alarms  # ordinances that say the same each year with another figure
+
+
+@pytest.mark.skipif(not XQUAD.exists(), reason=f"no real data at {XQUAD}")
+def test_a_translation_contradicts_nothing():
+    texts = {row["_id"]: row["text"] for row in map(json.loads, XQUAD.read_text().splitlines())}
+    pairs = [(texts[key], texts["de" + key[2:]]) for key in texts if key.startswith("en") and "de" + key[2:] in texts]
+
+    assert len(pairs) > 100
+    assert [pair for pair in pairs if contradict("", *pair)] == []
+
+
+def test_two_versions_of_a_text_may_differ_in_what_each_says_of_itself():
+    question, *said = "How long does the agreement run?", "This Agreement runs 3 years.", "This Agreement runs 5 years."
+
+    assert contradict(question, *said, versions=True)
+    assert not contradict(question, *said)
+
+
+@pytest.mark.parametrize(("paths", "differ"), [(("deal-v1.md", "deal-v2.md"), True), (("acme.md", "bolt.md"), False)])
+def test_an_answer_takes_documents_of_one_name_and_one_text_for_versions(paths, differ):
+    index = Index(*(f"This Agreement runs {years} years. Notice goes to the office in Bern." for years in (3, 5)))
+    for chunk, path in zip(index.chunks, paths, strict=True):
+        chunk.metadata.update(path=path, title=path)
+
+    answer = ask(index, query="How many years does the agreement run?", threshold=0.0)
+
+    assert bool(answer["conflicts"]) is differ
 
 
 @pytest.mark.parametrize(("question", "one", "other"), CONTRADICTIONS[::5])

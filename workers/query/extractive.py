@@ -18,6 +18,7 @@ from workers.query.relevance import Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
 from workers.query.sentences import Span, sentences
 from workers.query.signs import place_of, signs, stored
+from workers.query.values import Found
 from workers.query.words import Terms
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ _ORDERS = re.compile(
 """A sentence for the model that reads it, and not for people.  It is near to each question that it names, and would be
 quoted before the sentence that answers.  No guard, which there cannot be: nothing here obeys it (ADR 0013)."""
 
+_FIGURES = re.compile(r"\d+")
 _ITEM = re.compile(r"^(?:[-*•‣–·]|\(?\d{1,3}[.)])\s+")
 _REFERENCE = re.compile(r"\[(\d{1,4})\]")
 _QUESTION = re.compile(r"[?？؟][\"'»”’)」』]*$")
@@ -189,6 +191,19 @@ def _sides(question: str, compared: Sequence[Statement], weights: Weights) -> li
     for one in compared[1:]:
         seen = {each.hit.found.doc_id for each in (best, *sides)}
         as_good = said(one) >= said(best) - 1e-6
-        if as_good and one.hit.found.doc_id not in seen and contradict(question, best.text, one.text):
+        if not as_good or one.hit.found.doc_id in seen:
+            continue
+        if contradict(question, best.text, one.text, versions=_versions(best.hit.found, one.hit.found, weights)):
             sides.append(one)
     return sides[: MOST_SENTENCES - 1]
+
+
+def _versions(one: Found, other: Found, weights: Weights) -> bool:
+    """Tell whether two chunks are versions of one text: of documents with one name, and of much the same words.
+
+    Names are compared without figures: contract-v1.docx and contract-v2.docx.
+    """
+    titles = [str(each.metadata.get("title") or "").casefold() for each in (one, other)]
+    names = [_FIGURES.sub("", each.path.rpartition("/")[2]).casefold() for each in (one, other)]
+    called_alike = (titles[0] and titles[0] == titles[1]) or names[0] == names[1]
+    return bool(called_alike) and weights.twins(stored(one), stored(other))

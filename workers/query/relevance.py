@@ -115,6 +115,11 @@ class Weights:
         """Return those of ``tokens`` that are not the question's."""
         return frozenset(tokens).difference(*(ids for ids, _ in self._words))
 
+    def twins(self, tokens: Collection[int], others: Collection[int]) -> bool:
+        """Tell whether two passages say much the same around the question's words."""
+        mine, theirs = self.beside(tokens), self.beside(others)
+        return len(mine & theirs) >= TWIN * min(len(mine), len(theirs))
+
     def bm25(self, tokens: Mapping[int, float]) -> float:
         """Return the BM25 score of a stored text (its sparse vector), as a share of the most that words can give."""
         score = sum(weight * max((tokens[t] for t in ids if t in tokens), default=0.0) for ids, weight in self._words)
@@ -153,7 +158,7 @@ def ahead(passages: Sequence[Passage], weights: Weights) -> tuple[float | None, 
     for one in passages:
         if best is None:
             best = one
-        elif one.document != best.document and len(rivals) < RIVALS and not _twins(one, best, weights):
+        elif one.document != best.document and len(rivals) < RIVALS and not weights.twins(one.tokens, best.tokens):
             rivals.setdefault(one.document, one)
     if best is None or not rivals:
         return None, None
@@ -174,12 +179,6 @@ def _few(points: int) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _twins(one: Passage, other: Passage, weights: Weights) -> bool:
-    """Tell whether two passages say much the same around the question's words."""
-    mine, theirs = weights.beside(one.tokens), weights.beside(other.tokens)
-    return len(mine & theirs) >= TWIN * min(len(mine), len(theirs))
 
 
 def nearness(question: Vector, best: float, unrelated: Sequence[Vector]) -> float:
