@@ -64,6 +64,11 @@ def language_of(elements: Sequence[Element]) -> str | None:
     return iso639(label) if score >= SURE else None
 
 
+def surely_a_language(text: str) -> bool:
+    """Tell whether a text is clearly in some language: what is none has a guess as well, but hardly a clear one."""
+    return _letters(text) >= LEAST and _guess(" ".join(text.split())[:SAMPLE])[1] >= CLEAR
+
+
 def _letters(text: str) -> int:
     return sum(map(str.isalpha, text))
 

@@ -18,6 +18,7 @@ import pypdfium2.raw as pdfium_c
 
 from workers.errors import DocumentCorrupt, DocumentEncrypted, DocumentTooBig, NoText
 from workers.indexing.parse.dates import iso
+from workers.indexing.parse.lettering import SAMPLE, is_disguised
 from workers.indexing.parse.text import joined
 from workers.indexing.values import DocumentMetadata, Element, ElementKind, Parsed
 
@@ -28,7 +29,10 @@ _EDGE = 2  # lines at the top and at the foot of a page that may be running line
 _NOTES = (pdfium_c.FPDF_ANNOT_TEXT, pdfium_c.FPDF_ANNOT_FREETEXT, pdfium_c.FPDF_ANNOT_HIGHLIGHT)
 _MOST_ANNOTATIONS = 2000
 _SCAN = "Its pages are pictures without text (a scan?). OCR is not installed; index a version with text."
-_NO_LETTERS = "Its fonts do not tell which letters they show. Save it again from its own program."
+_NO_LETTERS = (
+    "Its text cannot be read: its fonts do not say which letters they show. Print it to PDF again, or have its pages"
+    " read (OCR), for example with ocrmypdf --force-ocr."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ def read_pdf(data: bytes, _name: str) -> Parsed:
     form = _form(document)
     read = [_page(document, number, form) for number in range(pages)]
     unmapped, letters = sum(page.unmapped for page in read), sum(page.letters for page in read)
+    if is_disguised(_sample(read)):
+        raise NoText(_NO_LETTERS)
     running = _running([page.lines for page in read])
     outline = _outline(document)
     elements: list[Element] = []
@@ -103,6 +109,7 @@ class _Page:
     filled: list[str]  # what is filled into forms and written into notes
     letters: int
     unmapped: int
+    beginning: str  # its text, with a space for each sign that stands for nothing
 
 
 def _page(document: Any, number: int, form: Any) -> _Page:
@@ -111,13 +118,20 @@ def _page(document: Any, number: int, form: Any) -> _Page:
         text_page = page.get_textpage()
         text = text_page.get_text_range()
     except pdfium.PdfiumError:
-        return _Page([], [], 0, 0)  # one broken page does not take the others with it
+        return _Page([], [], 0, 0, "")  # one broken page does not take the others with it
     unmapped = len(_UNMAPPED.findall(text))
     lines = _lines(text_page, text)
     filled = list(_annotations(page, form))
     text_page.close()
     page.close()
-    return _Page(lines, filled, sum(map(str.isalnum, text)), unmapped)
+    return _Page(lines, filled, sum(map(str.isalnum, text)), unmapped, _UNMAPPED.sub(" ", text[:SAMPLE]))
+
+
+def _sample(pages: list[_Page]) -> str:
+    """Return some of the text of several pages: a cover may be set in other fonts than what follows."""
+    written = [page.beginning for page in pages if page.beginning.strip()]
+    chosen = written[:: max(1, len(written) // 8)]
+    return "\n".join(text[: SAMPLE // len(chosen)] for text in chosen)
 
 
 def _lines(text_page: Any, text: str) -> list[_Line]:
