@@ -61,10 +61,11 @@ def refusal(error: Mapping[str, Any]) -> ApiError:
     """Return the query worker's own error as a status: it says whether the request or a server was at fault."""
     kind = str(error.get("class", ""))
     away = kind.endswith("Unavailable")
+    code = "unavailable" if away else "misconfigured" if kind.endswith("Misconfigured") else "invalid_request"
     usual = "See /openapi.json and ops/docs/search.md for what this takes." if kind == "BadRequest" else ""
     return ApiError(
         503 if away else 422,
-        "unavailable" if away else "invalid_request",
+        code,
         _sentence(str(error.get("message", "The query worker refused it."))),
         str(error.get("next") or usual),
     )

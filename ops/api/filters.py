@@ -11,6 +11,7 @@ from typing import Any
 from ops.api.errors import ApiError
 
 DEEPEST = 6
+_DIFY_KEPT = "is, is not, in, not in, start with, empty, not empty, =, ≠, >, <, ≥, ≤, before, after"
 _DIFY_RANGES = {">": "gt", "≥": "gte", ">=": "gte", "<": "lt", "≤": "lte", "<=": "lte", "after": "gt", "before": "lt"}
 
 
@@ -89,10 +90,12 @@ def _one(name: str, operator: Any, value: Any) -> dict[str, Any]:
         case str() if operator in _DIFY_RANGES:
             return {name: {_DIFY_RANGES[operator]: value}}
         case _:
-            raise _unknown(
-                "metadata_condition: comparison_operator is is, is not, in, not in, start with, empty, not empty,"
-                " =, ≠, >, <, ≥, ≤, before or after."
-            )
+            named = f"comparison_operator {operator!r}" if _is_short(operator) else "that comparison_operator"
+            raise _unknown(f"metadata_condition: {named} cannot be kept exactly. Those that can: {_DIFY_KEPT}.")
+
+
+def _is_short(operator: Any) -> bool:
+    return isinstance(operator, str) and len(operator) <= 40
 
 
 def _unknown(message: str) -> ApiError:

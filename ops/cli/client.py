@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
-from ops.cli.errors import CliError, NoAnswer, Refused
+from ops.cli.errors import EXIT_USAGE, CliError, NoAnswer, Refused
+from workers.contract.exits import EXIT_MISCONFIGURED
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 BLOCK = 256 * 1024
@@ -45,7 +46,8 @@ class Api:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError(f"{setting} must look like {DEFAULT_URL}; it is {url!r}.")
+            code = EXIT_MISCONFIGURED if setting.startswith("UPWELL_") else EXIT_USAGE
+            raise CliError(f"{setting} must look like {DEFAULT_URL}; it is {url!r}.", exit_code=code)
         self.url = url.rstrip("/")
         self._parts = parts
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from ops.cli.errors import CliError
+from ops.cli.errors import CliError, UsageError
 from ops.cli.findings import Finding
 from ops.cli.output import JSON_OPTION, print_json
 
@@ -31,7 +31,7 @@ class Reader:
     def __init__(self, url: str, key: str | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError("The URL must look like http://127.0.0.1:6333.", exit_code=2)
+            raise UsageError("The URL must look like http://127.0.0.1:6333.")
         self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         self._parts = parts
         self._headers = {"Content-Type": "application/json"} | ({"api-key": key} if key else {})

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from ops.cli.client import Api, find_api
-from ops.cli.errors import CliError
+from ops.cli.errors import CliError, UsageError
 from ops.cli.output import JSON_OPTION, clean, clean_lines, counted, print_json, remark
 
 app = typer.Typer(help="List documents, see what became of one, and try again what failed.", no_args_is_help=True)
@@ -72,7 +72,7 @@ def retry(
     Environment: UPWELL_API_URL, UPWELL_API_KEY.
     """
     if (which is None) == (not failed):
-        raise CliError("Say which document, or --failed for all that failed or are parked.", exit_code=2)
+        raise UsageError("Say which document, or --failed for all that failed or are parked.")
     api = find_api()
     if which is not None:
         api.post(f"/v1/documents/{document_id(api, which)}/retry")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ops.cli.client import Api, find_api
-from ops.cli.errors import CliError
+from ops.cli.errors import CliError, UsageError
 from ops.cli.output import JSON_OPTION, counted, print_json, remark
 from ops.cli.search import Mode
 
@@ -74,7 +74,7 @@ def evaluate(
     here = find_api()
     measured = systems(here, mode, against)
     if [questions is not None, from_feedback, synthesize is not None].count(True) != 1:
-        raise CliError("Name a test set, or --from-feedback, or --synthesize N: one of the three.")
+        raise UsageError("Name a test set, or --from-feedback, or --synthesize N: one of the three.")
     if save is not None:
         require_new(save)
     if per_query is not None:
@@ -118,7 +118,7 @@ def systems(here: Api, mode: Mode, against: str | None) -> list[System]:
     """Return what is measured: the running search, and what it is compared with.
 
     Raises:
-        CliError: ``against`` is neither a mode nor an address, or is the same thing again.
+        UsageError: ``against`` is neither a mode nor an address, or is the same thing again.
     """
     from ops.cli.measures import System
     from ops.cli.settings import ClientSettings
@@ -135,12 +135,12 @@ def systems(here: Api, mode: Mode, against: str | None) -> list[System]:
     else:
         wanted = against.removeprefix("mode=")
         if wanted not in list(Mode):
-            raise CliError(
+            raise UsageError(
                 f"--against {against!r} is neither a mode nor an address. Write mode=lexical, or http://HOST:PORT"
             )
         one, another = System(mode.value, here, mode.value), System(wanted, here, wanted)
     if one.name == another.name:
-        raise CliError("--against names what is measured anyway. Name another mode or another address.")
+        raise UsageError("--against names what is measured anyway. Name another mode or another address.")
     return [one, another]
 
 

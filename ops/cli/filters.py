@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ops.cli.errors import CliError
+from ops.cli.errors import UsageError
 
 FILTER_HELP = (
     "Only what fits: key=value, key!=value, 'key>=2015', 'key<2020-07-01', key=begin*, key=* (present), or a filter in"
@@ -21,7 +21,7 @@ def parse_filters(words: Sequence[str]) -> dict[str, Any]:
     """Return conditions as one filter; all must hold, and a key repeated with ``=`` means any of its values.
 
     Raises:
-        CliError: one of them is no condition.
+        UsageError: one of them is no condition.
     """
     either: dict[str, list[str]] = {}
     tests: list[dict[str, Any]] = []
@@ -31,7 +31,7 @@ def parse_filters(words: Sequence[str]) -> dict[str, Any]:
             continue
         found = _CONDITION.fullmatch(word)
         if found is None or not found[3].strip():
-            raise CliError(
+            raise UsageError(
                 f"--filter {word!r} is not KEY=VALUE. Write for example: --filter source=inbox, or"
                 " --filter 'date>=2015'"
             )
@@ -73,7 +73,7 @@ def _json(word: str) -> dict[str, Any]:
     try:
         read = json.loads(word)
     except ValueError as exc:
-        raise CliError(f"--filter {word!r} begins like JSON and is none: {exc}") from exc
+        raise UsageError(f"--filter {word!r} begins like JSON and is none: {exc}") from exc
     if not isinstance(read, dict):
-        raise CliError("A filter in JSON is an object. See the manual: ops/docs/search.md")
+        raise UsageError("A filter in JSON is an object. See the manual: ops/docs/search.md")
     return read

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from ops.cli.client import find_api
-from ops.cli.errors import CliError
+from ops.cli.errors import UsageError
 from ops.cli.output import JSON_OPTION, clean, counted, print_json, remark
 
 app = typer.Typer(help="Deletions that wait for approval: too many files vanished at once.", no_args_is_help=True)
@@ -53,7 +53,7 @@ def reject(ids: list[str] = IDS, every: bool = ALL, as_json: bool = JSON_OPTION)
 
 def _decide(verb: str, ids: list[str] | None, *, every: bool, as_json: bool, said: str) -> None:
     if bool(ids) == every:
-        raise CliError(f"Name the documents (upwell held list shows them), or: upwell held {verb} --all", exit_code=2)
+        raise UsageError(f"Name the documents (upwell held list shows them), or: upwell held {verb} --all")
     body: dict[str, Any] = {"all": True} if every else {"ids": ids}
     answer = find_api().post(f"/v1/held/{verb}", body)
     if as_json:

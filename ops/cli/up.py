@@ -48,7 +48,7 @@ def up(
             children=context.obj,
         )
     except UpError as exc:
-        raise CliError(str(exc)) from exc
+        raise CliError(str(exc), exit_code=exc.exit_code) from exc
     if fault:
         raise CliError(fault, exit_code=code or EXIT_FAILED)
     sys.exit(code)

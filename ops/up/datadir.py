@@ -25,6 +25,10 @@ class DataDirError(Exception):
     """The data directory cannot be used; the text says why and what to do."""
 
 
+class DataDirTaken(DataDirError):
+    """Another `upwell up` uses the data directory."""
+
+
 class DataDir:
     """An owned data directory.  Everything in it is for its owner's eyes only."""
 
@@ -106,7 +110,7 @@ class DataDir:
                 running = read_state(self.path)
                 if _is_alive(running.get("pid")) or time.monotonic() > deadline:
                     os.close(self.lock_fd)
-                    raise DataDirError(_owned(self.path, running)) from None
+                    raise DataDirTaken(_owned(self.path, running)) from None
                 time.sleep(0.05)
             else:
                 return

@@ -14,17 +14,22 @@ from pathlib import Path
 
 from ops.up import ahead, stack
 from ops.up.children import BROWSER_MARK, Children
-from ops.up.datadir import DataDir, DataDirError
+from ops.up.datadir import DataDir, DataDirError, DataDirTaken
 from ops.up.display import Plain, Screen, Silent
 from ops.up.lives import Lives
 from ops.up.poll import Poller
 from ops.up.settings import UpSettings
 from ops.up.supervisor import Supervisor
 from ops.up.welcome import DEFAULT_FOLDER, make_default_folder
+from workers.contract.exits import EXIT_TAKEN, EXIT_UNAVAILABLE
 
 
 class UpError(Exception):
-    """`upwell up` cannot start; the text says why and what to do."""
+    """`upwell up` cannot start; the text says why and what to do.  ``exit_code`` as in `workers.contract.exits`."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ def run(
     _check_servers(settings)
     try:
         data = DataDir(directory)
+    except DataDirTaken as exc:
+        raise UpError(str(exc), exit_code=EXIT_TAKEN) from exc
     except DataDirError as exc:
         raise UpError(str(exc)) from exc
     try:
@@ -154,7 +161,7 @@ def _check_servers(settings: UpSettings) -> None:
         from ops.up.reach import unreachable
 
         if faults := unreachable(settings):
-            raise UpError("\n".join(faults))
+            raise UpError("\n".join(faults), exit_code=EXIT_UNAVAILABLE)
 
 
 def _display(

@@ -144,6 +144,9 @@ class Memory:
             for one, indices in around
         }
 
+    def fields(self) -> Sequence[str]:
+        return ("source", "path", "heading")
+
     def unknown(self, fields: Collection[str]) -> Mapping[str, str | None]:
         return {}
 

@@ -270,6 +270,8 @@ def test_fields_that_nothing_has_are_told_with_the_one_spelled_most_like_them(cl
     fields = {"jurisdiction", "metadata.summary", "court.name", "doc_id", "jurisdiktion", "court.nam", "zzz"}
     assert search.unknown(fields) == {"jurisdiktion": "jurisdiction", "court.nam": "court.name", "zzz": None}
     assert search.unknown(()) == {}
+    assert {"jurisdiction", "court.name"} <= set(search.fields())
+    assert "tenant" not in search.fields()
 
 
 def test_what_waits_for_its_vector_is_not_behind_what_is_only_somehow_near(client, collection, search):

@@ -355,6 +355,60 @@ def test_a_wrong_setting_is_named_as_it_was_typed(
     assert done.err.startswith("upwell: UPWELL_API_PORT: ")
 
 
+# --------------------------------------------------------------------------------------------------------- exit codes
+
+WRONGLY_CALLED = [
+    ["search"], ["search", "x", "--filter", "nonsense"], ["search", "x", "--filter", "{nonsense"],
+    ["search", "x", "-k", "0"], ["search", "x", "--mode", "fast"], ["ask", "x", "--filter", "=x"],
+    ["explain", "x"], ["explain", ID, "x", "--filter", "a="],
+    ["evaluate"], ["evaluate", "q.csv", "--from-feedback"], ["evaluate", "q.csv", "--against", "mode=fast"],
+    ["evaluate", "q.csv", "--against", "mode=hybrid"], ["evaluate", "q.csv", "--against", "http://"],
+    ["status", "--timeout", "soon"], ["documents"], ["documents", "show"], ["documents", "retry"], ["documents", "why"],
+    ["held", "approve"], ["held", "reject", ID, "--all"], ["contract", "check", "nonsense"], ["mcp", "--port", "x"],
+    ["verify", "--nonsense"], ["doctor", "--nonsense"], ["add"], ["watch"], ["api", "--nonsense"],
+    ["up", "--port", "0"], ["worker"], ["worker", "nonsense"], ["version", "--nonsense"], ["nonsense"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONGLY_CALLED, ids=" ".join)
+def test_every_command_that_is_called_wrongly_ends_with_2(upwell: Callable[..., Outcome], words: list[str]) -> None:
+    done = upwell(*words)
+
+    assert (done.code, done.out if words[-1:] != ["documents"] else "") == (2, "")
+
+
+def test_every_command_is_among_those_called_wrongly() -> None:
+    assert {words[0] for words in WRONGLY_CALLED} >= set(cli.COMMANDS) - cli.HIDDEN
+
+
+def test_what_the_api_takes_for_no_request_was_called_wrongly_and_what_it_cannot_do_now_failed(
+    api: HTTPServer, upwell: Callable[..., Outcome]
+) -> None:
+    told = {"error": {"code": "invalid_request", "message": "facets: no such unit", "next": ""}}
+    api.expect_ordered_request("/v1/search").respond_with_json(told, status=422)
+    api.expect_ordered_request("/v1/search").respond_with_response(error(422, "Qdrant has no collection.", ""))
+
+    assert upwell("search", "boiler", "--facet", "date:week").code == 2
+    assert upwell("search", "boiler").code == 1
+
+
+@pytest.mark.parametrize("words", [["search", "x"], ["ask", "x"], ["status"], ["documents", "list"], ["verify"]])
+def test_where_nobody_listens_a_command_has_failed(
+    upwell: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("UPWELL_API_URL", "http://127.0.0.1:9")
+
+    assert upwell(*words).code == 1
+
+
+def test_an_address_that_is_none_is_a_wrong_setting(
+    upwell: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPWELL_API_URL", "localhost:8080")
+
+    assert upwell("status").code == 78
+
+
 # ------------------------------------------------------------------------------------------------------------- status
 
 CONVERGED = {

@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(evalu
 def test_what_cannot_be_compared_is_told(serve, evaluate, tmp_path, against, told):
     code, _, err = evaluate("http://127.0.0.1:9", questions(tmp_path, BOILER), "--against", against)
 
-    assert code == 1
+    assert code == 2
     assert told in err
 
 

@@ -248,7 +248,8 @@ def test_dify_is_told_of_an_unknown_knowledge_and_of_a_filter_that_cannot_be_kep
 
     odd = {"conditions": [{"name": ["a"], "comparison_operator": "sounds like", "value": "b"}]}
     refused = http.post("/retrieval", json=asked | {"knowledge_id": "upwell", "metadata_condition": odd})
-    assert refused.status_code == 422
+    assert (refused.status_code, refused.json()["error_code"]) == (422, 422)
+    assert "'sounds like' cannot be kept" in refused.json()["error_msg"]
 
 
 # ------------------------------------------------------------------------------------------------ feedback, query log

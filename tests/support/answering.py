@@ -65,6 +65,9 @@ class Index:
             field: None for field in sorted(fields) if not any(matches(Exists(field), c.payload) for c in self.chunks)
         }
 
+    def fields(self):
+        return sorted({field for chunk in self.chunks for field in chunk.metadata})
+
     def chunks_of(self, document, *, limit):
         return [c for c in self.chunks if c.doc_id == document][:limit]
 

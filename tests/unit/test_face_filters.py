@@ -73,3 +73,17 @@ def test_difys_names_are_alternatives_and_its_conditions_follow_its_operator():
     assert from_dify({"conditions": [either]}) == {"or": [{"f": 1}, {"g": 1}]}
     assert from_dify({"logical_operator": "or", "conditions": [other, other]}) == {"or": [{"h": 2}, {"h": 2}]}
     assert from_dify({"conditions": []}) == {}
+
+
+@pytest.mark.parametrize("operator", ["contains", "not contains", "end with"])
+def test_an_operator_of_difys_that_we_cannot_keep_is_named_beside_those_that_we_can(operator):
+    with pytest.raises(ApiError, match="Those that can: is, is not, in, not in, start with") as refused:
+        from_dify({"conditions": [{"name": "f", "comparison_operator": operator, "value": "x"}]})
+
+    assert f"comparison_operator {operator!r}" in refused.value.message
+
+
+@pytest.mark.parametrize("operator", [None, 7, "x" * 1000])
+def test_what_is_no_operator_is_not_repeated(operator):
+    with pytest.raises(ApiError, match="that comparison_operator"):
+        from_dify({"conditions": [{"name": "f", "comparison_operator": operator, "value": "x"}]})

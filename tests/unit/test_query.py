@@ -267,7 +267,7 @@ def test_half_a_citation_is_not_shown_before_it_is_whole():
 
 def test_a_filter_of_a_field_that_nothing_has_is_told_in_search_and_answer():
     index = Index("The boiler code is 4711.")
-    told = "No document has a field 'jurisdiktion'."
+    told = "No document has a field 'jurisdiktion'. Fields that can be asked for: page, path, source, title."
     mistaken = SearchRequest(query="boiler", filters={"not": {"jurisdiktion": "DE"}})
 
     found = search(mistaken, index=index, embedder=Away()).as_json()
@@ -277,6 +277,22 @@ def test_a_filter_of_a_field_that_nothing_has_is_told_in_search_and_answer():
     assert (answer["refused"], answer["note"]) == (True, told)
     right = SearchRequest(query="boiler", filters={"title": "T"})
     assert "note" not in search(right, index=index, embedder=Away()).as_json()
+
+
+def test_a_facet_of_a_field_that_nothing_has_is_told():
+    index = Index("The boiler code is 4711.")
+
+    def asked(*facets: str):
+        return search(SearchRequest(query="boiler", facets=list(facets)), index=index, embedder=Away()).as_json()
+
+    assert asked("titel:year", "title")["note"].startswith("No document has a field 'titel'.")
+    assert "note" not in asked("title", "page")
+
+
+@pytest.mark.parametrize("facet", ["date:week", "date:", ":year", 'a"b', "a..b"])
+def test_a_facet_that_makes_no_sense_is_refused_in_words(facet):
+    with pytest.raises(BadRequest, match=r"by year, month, day|a field name has"):
+        read(SearchRequest, {"query": "boiler", "facets": [facet]})
 
 
 def test_copies_are_shown_once_in_a_short_list_and_each_in_a_long_one():

@@ -155,12 +155,16 @@ class QdrantSearch:
         conditions = [qdrant_filter(Exists(field), types).model_dump(mode="json", exclude_none=True) for field in asked]
         with self._translated(filtered=True):
             answers = self._ask([{"filter": each, "limit": 1, "with_payload": False} for each in conditions])
-        known = [key.removeprefix("metadata.").replace('"', "") for key in types if key not in ("tenant", "token")]
+        known = _fields(types)
         return {
             field: next(iter(get_close_matches(field.removeprefix("metadata."), known, 1)), None)
             for field, points in zip(asked, answers, strict=True)
             if not points
         }
+
+    def fields(self) -> Sequence[str]:
+        """Those that have an index: each gets one when it is first seen, up to a bound."""
+        return _fields(self._types_of(set()))
 
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order, at most ``limit``."""
@@ -341,3 +345,8 @@ def _believed_s(picture: Background) -> float:
 
 def _beside(other: Found, one: Found) -> bool:
     return other.id != one.id and other.version == one.version
+
+
+def _fields(types: Mapping[str, str]) -> list[str]:
+    """Return the names of fields as people write them, without those that are nobody's to ask for."""
+    return sorted(key.removeprefix("metadata.").replace('"', "") for key in types if key not in ("tenant", "token"))

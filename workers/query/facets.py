@@ -33,6 +33,14 @@ class Facets:
         return {"facets": self.counts, "facets_over": {"documents": self.documents, "complete": self.complete}}
 
 
+def fault_of(facet: str) -> str | None:
+    """Return what is wrong with a facet whatever is indexed: a unit that there is not; None: nothing."""
+    _, colon, unit = facet.partition(":")
+    if not colon or unit in _UNITS:
+        return None
+    return f"a facet counts dates by {', '.join(_UNITS)} (date:year), and other fields as they are (filetype)"
+
+
 def field_of(facet: str) -> str:
     """Return the field that a facet counts: that of `date:year` is `date`."""
     return facet.partition(":")[0]

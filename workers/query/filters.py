@@ -278,7 +278,7 @@ def _object(raw: Any, budget: _Budget, depth: int) -> Condition:
         elif name == "not":
             parts.append(Not(_object(value, budget, depth + 1)))
         else:
-            parts += _conditions(_field(name), value, budget)
+            parts += _conditions(field_name(name), value, budget)
     return parts[0] if len(parts) == 1 else All(tuple(parts))
 
 
@@ -316,7 +316,12 @@ def _comparable(wanted: Range) -> Range:
     return wanted
 
 
-def _field(name: Any) -> str:
+def field_name(name: Any) -> str:
+    """Return the name of a field.
+
+    Raises:
+        BadFilter: it cannot be one.
+    """
     good = isinstance(name, str) and 0 < len(name) <= LONGEST_FIELD and all(name.split("."))
     if not good or set(name) & set("\"'[]\\\0"):
         raise BadFilter("a field name has 1 to 100 characters and no quotes, brackets or empty parts")

@@ -55,6 +55,9 @@ class SearchIndex(Protocol):
     def unknown(self, fields: Collection[str]) -> Mapping[str, str | None]:
         """Return those fields that no chunk has a value of, each with the known one that is spelled most like it."""
 
+    def fields(self) -> Sequence[str]:
+        """Return the fields that some chunk has, as people name them, in the order of the alphabet."""
+
     def chunks_of(self, document: str, *, limit: int) -> list[Found]:
         """Return a document's chunks in reading order."""
 

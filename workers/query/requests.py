@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workers.contract.faults import told
-from workers.query.filters import LONGEST_FIELD, Condition, read_filter
+from workers.query.facets import fault_of, field_of
+from workers.query.filters import LONGEST_FIELD, Condition, field_name, read_filter
 from workers.query.values import Mode
 
 MOST_FOR_EYES = 10
@@ -80,6 +81,15 @@ class SearchRequest(BaseModel):
     def filters_make_sense(cls, filters: dict[str, Any] | None) -> dict[str, Any] | None:
         read_filter(filters)
         return filters
+
+    @field_validator("facets")
+    @classmethod
+    def facets_make_sense(cls, facets: list[str] | None) -> list[str] | None:
+        for facet in facets or ():
+            if fault := fault_of(facet):
+                raise ValueError(fault)
+            field_name(field_of(facet))
+        return facets
 
     @cached_property
     def wanted(self) -> Condition:

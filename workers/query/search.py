@@ -211,11 +211,14 @@ def _searched(
 
 
 def _note(request: SearchRequest, index: SearchIndex) -> str | None:
-    """Say which fields of the filter nothing has: a typing mistake looks like an empty index otherwise."""
-    unknown = index.unknown(fields_of(request.wanted)) if request.filters else {}
+    """Say which fields of filter and facets nothing has: a typing mistake looks like an empty index otherwise."""
+    fields = fields_of(request.wanted) | set(map(field_of, request.facets or ()))
+    unknown = index.unknown(fields) if fields else {}
     told = [
         f"No document has a field {field!r}." + (f" Is it {like!r}?" if like else "") for field, like in unknown.items()
     ]
+    if unknown and None in unknown.values() and (known := index.fields()):
+        told.append(f"Fields that can be asked for: {', '.join(known)}.")
     return " ".join(told) or None
 
 
