@@ -4,7 +4,7 @@
 
 const MOST_TURNS = 8;  // that go with a question: the api takes a megabyte, and a model reads fewer of them
 const LONGEST_SAID = 32000;  // characters of one message, as the api takes them
-let answered = [];  // {query, answer} of the conversation, oldest first; the page alone remembers it
+let answered = [];  // {query, answer} of the conversation, oldest first
 let asking = null;  // what stops the answer that is coming; null: none is
 
 async function ask(query) {
@@ -51,17 +51,31 @@ function stopAsking() {
 }
 
 function openTurn(query) {
+  const turn = addTurn(query);
+  turn.note.textContent = "Looking …";
+  turn.stop.addEventListener("click", () => { stopAsking(); $("query").focus(); });
+  $("conversation").hidden = false;
+  if (turn.article.previousElementSibling) turn.article.scrollIntoView();
+  $("query").select();  // the next question takes the place of this one
+  return turn;
+}
+
+function addTurn(query) {
   const article = $("turn").content.cloneNode(true).firstElementChild;
   const turn = Object.fromEntries(["asked", "understood", "said", "citations", "note", "stop", "judged"]
     .map((name) => [name, article.querySelector(`.${name}`)]));
   turn.asked.textContent = query;
-  turn.note.textContent = "Looking …";
-  turn.stop.addEventListener("click", () => { stopAsking(); $("query").focus(); });
   $("turns").append(article);
+  return { ...turn, article };
+}
+
+function restoreTurn(query, answer) {
+  // Of a conversation that was kept.  Its thumbs are not: what was pressed then is not known.
+  const turn = addTurn(query);
+  turn.stop.remove();
+  tellAnswer(answer, turn);
+  answered.push({ query, answer: answer.answer });
   $("conversation").hidden = false;
-  if (article.previousElementSibling) article.scrollIntoView();
-  $("query").select();  // the next question takes the place of this one
-  return turn;
 }
 
 function showEvent(block, turn, asked) {
@@ -80,13 +94,18 @@ function showAnswer(answer, turn, asked) {
   // What is judged is what was searched for: a follow-up as it was asked finds nothing by itself.
   const judged = { ...asked, query: answer.question ?? asked.query };
   answered.push({ query: asked.query, answer: answer.answer });
+  keepTurn(asked.query, answer);
+  tellAnswer(answer, turn);
+  turn.judged.replaceChildren(voteOnAnswer(answer, judged));
+  if (!answer.hits) return;
+  showHits(answer.hits, `${answer.hits.length} hits behind this answer, ${Math.round(answer.took_ms)} ms`, { ...judged, id: answer.id });
+}
+
+function tellAnswer(answer, turn) {
   if (answer.question) turn.understood.textContent = `Understood as: ${answer.question}`;
   turn.said.replaceChildren(...withLinks(answer.answer, answer.citations));
   turn.citations.replaceChildren(...answer.citations.map(citation));
   turn.note.textContent = remarks(answer).join(" ");
-  turn.judged.replaceChildren(voteOnAnswer(answer, judged));
-  if (!answer.hits) return;
-  showHits(answer.hits, `${answer.hits.length} hits behind this answer, ${Math.round(answer.took_ms)} ms`, { ...judged, id: answer.id });
 }
 
 function citation(each) {
@@ -109,13 +128,20 @@ function remarks(answer) {
   return said.filter(Boolean);
 }
 
+function clearConversation() {
+  // Off the page; what the browser keeps of it stays.
+  stopAsking();
+  answered = [];
+  setOpen(null);
+  $("turns").replaceChildren();
+  $("conversation").hidden = true;
+  showHits([], "");
+}
+
 function setUpAnswers() {
   $("anew").addEventListener("click", () => {
-    stopAsking();
-    answered = [];
-    $("turns").replaceChildren();
-    $("conversation").hidden = true;
-    showHits([], "");
+    clearConversation();
+    showHistory();
     $("query").focus();
   });
 }

@@ -21,7 +21,10 @@ async function api(path, options = {}) {
     options.body = JSON.stringify(options.json);
   }
   const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) $("key-form").hidden = false;
+  if (answer.status === 401) {
+    $("key-form").hidden = false;
+    await useShelf(null);
+  }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
     const error = problem.error || { message: `The api answers ${answer.status}.` };
@@ -42,6 +45,7 @@ function element(tag, text, className) {
 async function refresh() {
   try {
     const status = await (await api("/v1/status")).json();
+    await useShelf(key);
     showStatus(status);
     const figures = JSON.stringify([status.documents, status.chunks, status.embeddings_pending]);
     if (figures !== lastFigures) {
@@ -241,6 +245,7 @@ $("key-form").addEventListener("submit", (event) => {
   key = $("key").value;
   sessionStorage.setItem("upwell-key", key);
   $("key-form").hidden = true;
+  useShelf(null);  // until the api has let the new one in
 });
 $("piece").addEventListener("input", () => {
   clearTimeout(typing);
@@ -260,4 +265,5 @@ for (const name of ["dragover", "dragleave", "drop"]) {
 setUpSearch();
 setUpAnswers();
 setUpPassages();
+setUpHistory();
 refresh();

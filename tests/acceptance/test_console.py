@@ -235,6 +235,100 @@ def test_an_answer_that_breaks_off_says_so(page):
     expect(page.locator(".stop")).to_have_count(0)
 
 
+def ask_as_told(page, question: str, answer: str = "It is 4711. [1]") -> None:
+    """Ask what is answered so at once, whatever the stack would say."""
+    done = {"answer": answer, "citations": [], "refused": False, "generated_by": "extractive"}
+    page.unroute("**/v1/answer")
+    page.route("**/v1/answer", lambda route: route.fulfill(**stream(("done", done))))
+    turns = page.locator(".turn").count()
+    page.fill("#query", question)
+    page.click("button[value=ask]")
+    expect(page.locator(".judged button")).not_to_have_count(0)
+    expect(page.locator(".turn")).to_have_count(turns + 1)
+
+
+def kept(page) -> list[str]:
+    return page.evaluate("Object.keys(localStorage).filter((name) => name.startsWith('upwell-conversation/'))")
+
+
+def test_a_conversation_is_there_after_a_reload_and_others_can_be_taken_up_or_deleted(page):
+    sent = asked(page)
+    page.fill("#query", "What is the boiler code?")
+    page.click("button[value=ask]")
+    expect(page.locator("#history summary")).to_have_text("Conversations (1)")
+    page.reload()
+    expect(page.locator(".asked")).to_have_text(["What is the boiler code?"])
+    expect(page.locator(".said")).to_have_text("The boiler code is 4711. [1]")
+    page.locator(".citations .cite").click()
+    expect(page.locator("#passage mark")).to_have_text("The boiler code is 4711.")
+    page.keyboard.press("Escape")
+    ask_as_told(page, "And of the flat?")
+    assert [message["content"] for message in sent[1]["messages"]][:1] == ["What is the boiler code?"]
+
+    page.get_by_role("button", name="New conversation").click()
+    ask_as_told(page, "Who swept it?")
+    page.click("#history summary")
+    titles = page.locator("#kept .title")
+    expect(titles).to_have_text(["Who swept it?", "What is the boiler code?"])
+    titles.last.press("Enter")
+    expect(page.locator(".asked")).to_have_text(["What is the boiler code?", "And of the flat?"])
+    expect(page.locator("#kept [aria-current]")).to_have_text("What is the boiler code?")
+    page.get_by_role("button", name="Delete the conversation Who swept it?").press("Enter")
+    expect(titles).to_have_text(["What is the boiler code?"])
+    expect(page.get_by_role("button", name="Delete the conversation What is the boiler code?")).to_be_focused()
+    expect(page.locator(".turn")).to_have_count(2)
+
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete all").click()
+    expect(page.locator("#history")).to_be_hidden()
+    expect(page.locator(".turn")).to_have_count(0)
+    assert kept(page) == []
+
+
+def test_conversations_of_one_key_are_neither_seen_nor_readable_under_another(page):
+    def come_with(key: str) -> None:
+        page.evaluate("key => sessionStorage.setItem('upwell-key', key)", key)
+        page.reload()
+        expect(page.locator("#summary")).to_contain_text("Up to date")
+
+    come_with("one")
+    ask_as_told(page, "What is the walrus code?")
+    expect(page.locator("#history summary")).to_have_text("Conversations (1)")
+    assert "walrus" not in page.evaluate("JSON.stringify(localStorage)")
+    for other in ("two", ""):
+        come_with(other)
+        expect(page.locator("#history")).to_be_hidden()
+        expect(page.locator(".turn")).to_have_count(0)
+    page.evaluate("sessionStorage.setItem('upwell-open', location.hash)")
+    come_with("one")
+    expect(page.locator("#kept .title")).to_have_text("What is the walrus code?")
+    page.evaluate("localStorage.clear()")
+
+
+def test_a_browser_keeps_so_many_conversations_and_so_much_and_drops_the_oldest(page):
+    page.evaluate(
+        """() => {
+          const turns = (size) => JSON.stringify([{ query: "q", answer: { answer: "x".repeat(size), citations: [] } }]);
+          localStorage.setItem("upwell-conversation/open/forgotten", `1 ${turns(1)}`);
+          for (let n = 0; n < 60; n += 1) {
+            localStorage.setItem(`upwell-conversation/open/${n}`, `${Date.now() - 60 + n} ${turns(1)}`);
+          }
+        }"""
+    )
+    ask_as_told(page, "Newest?")
+    expect(page.locator("#history-count")).to_have_text("50")
+    expect(page.locator("#kept .title").first).to_have_text("Newest?")
+    assert not {"upwell-conversation/open/forgotten", "upwell-conversation/open/9"} & set(kept(page))
+
+    page.evaluate("localStorage.setItem('other', 'x'.repeat(4_900_000))")  # of about 5,240,000
+    for question in ("Long?", "Longer?", "Longest?"):
+        page.get_by_role("button", name="New conversation").click()
+        ask_as_told(page, question, "y" * 150_000)
+        expect(page.locator("#kept .title").first).to_have_text(question)
+    assert len(kept(page)) == 2
+    page.evaluate("localStorage.clear()")
+
+
 def test_a_vote_on_a_follow_up_is_about_the_question_as_it_was_understood(page):
     sent: list[dict] = []
     page.route(
