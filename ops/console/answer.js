@@ -20,7 +20,9 @@ async function ask(query) {
   } catch (error) {
     if (!turn.ended) turn.note.textContent = mine.signal.aborted ? "Stopped." : error.message;
   } finally {
+    if (document.activeElement === turn.stop) $("query").focus();
     turn.stop.remove();
+    turn.article.removeAttribute("aria-busy");  // now it is read out, as a whole
     if (asking === mine) asking = null;
   }
 }
@@ -53,6 +55,7 @@ function stopAsking() {
 function openTurn(query) {
   const turn = addTurn(query);
   turn.note.textContent = "Looking …";
+  turn.article.setAttribute("aria-busy", "true");
   turn.stop.addEventListener("click", () => { stopAsking(); $("query").focus(); });
   $("conversation").hidden = false;
   if (turn.article.previousElementSibling) turn.article.scrollIntoView();

@@ -40,6 +40,24 @@ function element(tag, text, className) {
   return made;
 }
 
+function renew(list, children) {
+  // A list is shown anew; where the focus was, it is again, if something of the same name is still there.
+  const had = list.contains(document.activeElement) ? document.activeElement.dataset.name : undefined;
+  list.replaceChildren(...children);
+  if (had !== undefined && !focusOn(list, had)) $("documents-title").focus();
+}
+
+function focusOn(list, name) {
+  const found = [...list.querySelectorAll("[data-name]")].find((each) => each.dataset.name === name);
+  found?.focus();
+  return Boolean(found);
+}
+
+function tellAloud(text) {
+  // What a screen reader says; figures that change twice a second are not for the ear.
+  if ($("announced").textContent !== text) $("announced").textContent = text;
+}
+
 // ---------------------------------------------------------------- status
 
 async function refresh() {
@@ -55,6 +73,7 @@ async function refresh() {
     setTimeout(refresh, status.converged ? 2000 : 700);
   } catch (error) {
     $("summary").textContent = `Not connected. ${error.message}`;
+    tellAloud($("summary").textContent);
     setTimeout(refresh, 2500);
   }
 }
@@ -67,8 +86,12 @@ function showStatus(status) {
   $("summary").textContent = status.converged
     ? `Up to date: ${all} ${all === 1 ? "document" : "documents"}, ${chunks} chunks.`
     : `Working: ${working} of ${all} documents to go, ${status.embeddings_pending.toLocaleString("en")} embeddings pending.`;
-  $("progress").parentElement.hidden = status.converged || !all;
-  $("progress").style.width = `${all ? Math.round((100 * (all - working)) / all) : 0}%`;
+  tellAloud(status.converged ? $("summary").textContent : "Working.");
+  const bar = $("progress").parentElement;
+  const share = all ? Math.round((100 * (all - working)) / all) : 0;
+  bar.hidden = status.converged || !all;
+  bar.setAttribute("aria-valuenow", share);
+  $("progress").style.width = `${share}%`;
   const eta = status.eta_s ? ` About ${duration(status.eta_s)} left.` : "";
   $("progress-note").textContent = working && status.rate_per_s ? `${status.rate_per_s} documents a second.${eta}` : "";
   showStates(status.documents);
@@ -81,9 +104,10 @@ function showStatus(status) {
 
 function showStates(documents) {
   const buttons = [["", "all"], ...ORDER.filter((name) => documents[name]).map((name) => [name, `${name} ${documents[name]}`])];
-  $("states").replaceChildren(...buttons.map(([name, label]) => {
+  renew($("states"), buttons.map(([name, label]) => {
     const button = element("button", label);
     button.type = "button";
+    button.dataset.name = name;
     button.setAttribute("aria-pressed", String(name === shown));
     button.addEventListener("click", () => { shown = name; listAgain(); showStates(documents); });
     return button;
@@ -113,7 +137,8 @@ async function listDocuments() {
   }
   if (mine.signal.aborted) return;
   const visible = shown ? rows : rows.filter((row) => row.state !== "deleted");
-  $("documents").replaceChildren(...visible.map(documentRow));
+  renew($("documents"), visible.map(documentRow));
+  if (!cursor && document.activeElement === $("more")) $("documents-title").focus();
   $("more").hidden = !cursor;
   $("none").hidden = visible.length > 0;
   const fits = [shown && `is ${shown}`, piece && `has “${piece}” in its path`].filter(Boolean).join(" and ");
@@ -138,8 +163,11 @@ function documentRow(row) {
   const action = element("td");
   if (row.state === "parked" || row.state === "failed") {
     const button = element("button", "Retry");
+    button.dataset.name = row.id;
+    button.setAttribute("aria-label", `Retry ${row.path}`);
     button.addEventListener("click", async () => {
-      button.disabled = true;
+      button.setAttribute("aria-disabled", "true");  // disabled, it would lose the focus
+      $("upload-note").textContent = `${row.path} is tried again.`;
       await api(`/v1/documents/${row.id}/retry`, { method: "POST" }).catch((error) => { $("upload-note").textContent = error.message; });
       await listDocuments();
     });
@@ -252,8 +280,7 @@ $("piece").addEventListener("input", () => {
   typing = setTimeout(listAgain, PAUSE_MS);
 });
 $("more").addEventListener("click", () => { pages += 1; listDocuments(); });
-$("drop").addEventListener("click", () => $("files").click());
-$("drop").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") $("files").click(); });
+$("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => upload([...$("files").files]));
 for (const name of ["dragover", "dragleave", "drop"]) {
   $("drop").addEventListener(name, (event) => {

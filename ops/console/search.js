@@ -42,14 +42,20 @@ function toggle(condition) {
   const same = conditions.findIndex((each) => each.label === condition.label);
   if (same >= 0) conditions.splice(same, 1);
   else conditions.push(condition);
+  const name = document.activeElement?.dataset.name;
   showConditions();
-  searchAgain();
+  searchAgain().then(() => {
+    // What was pressed was shown anew; unless the focus has been taken elsewhere meanwhile, it goes back.
+    if (name === undefined || document.activeElement !== document.body) return;
+    if (!focusOn($("facets"), name) && !focusOn($("conditions"), name)) $("query").focus();
+  });
 }
 
 function showConditions() {
   $("conditions").replaceChildren(...conditions.map((each) => {
     const chip = element("button", `${each.label} ✕`, "chip on");
     chip.type = "button";
+    chip.dataset.name = each.label;
     chip.setAttribute("aria-label", `Remove the condition ${each.label}`);
     chip.addEventListener("click", () => toggle(each));
     return chip;
@@ -69,6 +75,7 @@ function showFacets(facets, over) {
       const condition = { field, test: value, label: `${field} = ${value}` };
       const chip = element("button", `${value} ${count}`, "chip");
       chip.type = "button";
+      chip.dataset.name = condition.label;
       chip.setAttribute("aria-pressed", String(conditions.some((each) => each.label === condition.label)));
       chip.addEventListener("click", () => toggle(condition));
       group.append(chip);
@@ -118,10 +125,10 @@ async function runSearch(query) {
   showFacets(result.facets, result.facets_over);
 }
 
-function searchAgain() {
+async function searchAgain() {
   // In a conversation, conditions are for the next question.
   const query = $("query").value.trim();
-  if (query && $("conversation").hidden) runSearch(query).catch(searchFailed);
+  if (query && $("conversation").hidden) await runSearch(query).catch(searchFailed);
 }
 
 function searchFailed(error) {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.support import accessible
 from tests.support.stack import Stack
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -628,10 +629,48 @@ def test_a_dropped_file_is_uploaded_and_found(page, stack):
     stack.wait_for(lambda: any("dropped.txt" in path for path in stack.paths("capybaras hot springs")), 20)
 
 
-def test_it_fits_a_phone(stack, browser):
-    page = browser.new_page(viewport={"width": 390, "height": 800})
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_and_worked_on_a_phone_in_light_and_in_dark(stack, browser, scheme):
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page.goto(stack.state["addresses"]["api"])
     page.wait_for_selector("#documents tr")
+    assert accessible.faults(page) == []
+    assert page.get_by_role("button", name="Retry broken.pdf").bounding_box()["x"] < 300
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.click("#narrow summary")
+    page.fill("#query", "boiler code")
+    page.click("button[value=search]")
+    page.click("#hits li:first-child .why summary")
+    assert accessible.faults(page) == []
+
+    page.click("button[value=ask]")
+    page.wait_for_selector(".judged button")
+    page.click("#history summary")
+    page.get_by_role("group", name="Is this answer helpful?").get_by_role("button", name="Helpful", exact=True).hover()
+    assert accessible.faults(page) == []
+    page.locator(".citations .cite").first.click()
+    page.wait_for_selector("#passage mark")
+    assert accessible.faults(page, "#passage") == []
     page.close()
+
+
+def test_the_focus_stays_where_it_was_when_lists_are_shown_anew(page):
+    page.get_by_role("button", name="parked").focus()
+    page.evaluate("showStates({ ready: 2, parked: 1 })")
+    expect(page.get_by_role("button", name="parked")).to_be_focused()
+    page.get_by_role("button", name="Retry broken.pdf").focus()
+    page.evaluate("listDocuments()")
+    expect(page.get_by_role("button", name="Retry broken.pdf")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#upload-note")).to_have_text("broken.pdf is tried again.")
+    expect(page.locator("#documents-title:focus, #documents button:focus")).to_have_count(1)  # parked again, or not yet
+
+    page.fill("#query", "boiler code")
+    page.keyboard.press("Enter")
+    page.get_by_role("group", name="Narrow the hits").get_by_role("button", name="letter 1").press("Enter")
+    chip = page.get_by_role("group", name="Narrow the hits").get_by_role("button", name="letter 1")
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    expect(chip).to_be_focused()
+    page.get_by_role("button", name="Remove the condition kind = letter").press("Enter")
+    expect(chip).to_have_attribute("aria-pressed", "false")
+    expect(chip).to_be_focused()
