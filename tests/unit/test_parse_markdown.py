@@ -20,7 +20,7 @@ PIECES = [
     ":", "é", "\u00a0", "[a]: b\n", "![x](y)", "[x](y)", "<http://a.b>", "\x0b", "\x0c", "\0", "a_b", " * ", "[a]",
     "`a`", "` a `", "\nWord ", "\n\nWord ", "\n    word ", "\n---\n", "\n===\n", "> ", "\n|-|-|\n",
     "# ", "\n# Title\n", "\n\n####### Word\n\n", "\n## Title # \n", "\n- Word\n", "\n  Word\n", "\n> Word\n\n",
-    "\n1. Word\n\n",
+    "\n1. Word\n\n", "\n# a|\n---\n", "[1]_ ", "._", "_a_",
 ]
 # fmt: on
 
@@ -49,6 +49,27 @@ def test_every_paragraph_says_what_the_stock_parser_reads_in_it(text):
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
 def test_a_text_has_the_elements_that_the_stock_parser_finds(text):
+    ours = list(markdown.markdown(text))
+
+    with patch.object(markdown, "_MARKDOWN", STOCK):
+        assert ours == list(markdown.markdown(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# a|\n---\nb",
+        "# a\n|-\n",
+        "# a\n: -\n",
+        "# a\n---",
+        "# a #\nb",
+        "#\n# b",
+        "- a\nb\n\nc",
+        "> a\nb",
+        "- # a\n\n b",
+    ],
+)
+def test_a_line_below_may_say_what_the_line_above_is(text):
     ours = list(markdown.markdown(text))
 
     with patch.object(markdown, "_MARKDOWN", STOCK):

@@ -23,11 +23,14 @@ _STAR = r"(?:(?<=[^ ]\*)|(?<=\*)(?=[^ ]))"
 _LOW_LINE = r"(?:(?<=_)(?![^\W_])|(?<=_)(?<![^\W_]_))"
 _STOPS = re.compile(rf"[\n\\`*_~\[\]!<&](?:(?<=[\n`\[\]])|{_ALWAYS}|(?<=!)(?=\[)|{_STAR}|{_LOW_LINE})")
 """Where something inside a paragraph may begin or end.  The parser's own set also has what extensions may want."""
-_MARKS = rf"{_ALWAYS}|{_STAR}(?=[^*]*\*)|{_LOW_LINE}(?=[^_]*_)"
-_MARKED = re.compile(rf"[\\*_~<&\]](?:{_MARKS}|(?<=\])(?=\())")
-"""In a text where nothing is found, every sign but ` stands for itself: what comes in pairs is there once."""
-_MARKED_OR_NAMED = re.compile(rf"[\\*_~<&\[](?:{_MARKS}|(?<=\[))")
+_MARKS = rf"{_ALWAYS}|{_STAR}(?=[^*]*\*)"
+_MARKED = re.compile(rf"[\\*~<&\]](?:{_MARKS}|(?<=\])(?=\())")
+"""In a text where nothing is found, every sign but ` and _ stands for itself: what comes in pairs is there once."""
+_MARKED_OR_NAMED = re.compile(rf"[\\*~<&\[](?:{_MARKS}|(?<=\[))")
 """The same where links have been given names."""
+_OPENING = re.compile(r"(?<!\w)_++(?=[^ \n])")
+_CLOSING = re.compile(r"(?<=[^ \n_])_++(?!\w)")
+"""Runs of low lines that may begin emphasis, and that may end it; each is looked at once, however long it is."""
 _TICKS = re.compile("`+")
 _BREAK = re.compile(r"( *)\n[ \t]*")
 
@@ -81,7 +84,7 @@ def _inline(state: StateCore) -> None:
             continue
         text = token.content
         parts = _around_code(text) if "`" in text else [text]
-        if _has_signs(text) and marked.search("`".join(parts[::2])):
+        if _has_signs(text) and (marked.search(around := "`".join(parts[::2])) or _emphasised(around)):
             token.children = []
             state.md.inline.parse(text, state.md, state.env, token.children)
         elif len(parts) > 1:
@@ -92,6 +95,12 @@ def _inline(state: StateCore) -> None:
 def _has_signs(text: str) -> bool:
     """Tell whether a text has what `_MARKED` begins with: in a twentieth of the time that a pattern takes."""
     return "*" in text or "_" in text or "]" in text or "<" in text or "&" in text or "\\" in text or "~" in text
+
+
+def _emphasised(text: str) -> bool:
+    """Tell whether low lines may mean emphasis: one that can begin it stands before one that can end it."""
+    opening = _OPENING.search(text) if "_" in text else None
+    return opening is not None and _CLOSING.search(text, opening.end()) is not None
 
 
 def _around_code(text: str) -> list[str]:
@@ -155,11 +164,16 @@ def _heading(state: StateBlock, line: int) -> int:
     """Return the line after a heading that begins and does not end with #; the same line where there is none."""
     text = state.src[state.bMarks[line] : state.eMarks[line]].rstrip(" \t")
     level = len(text) - len(text.lstrip("#"))
-    if level > 6 or text.endswith("#") or text[level] not in " \t":
-        return line
+    if level > 6 or text.endswith("#") or text[level] not in " \t" or _begins(state, line + 1, "|-:"):
+        return line  # with a line of | - : below it may be the head of a table
     state.tokens.append(Token("heading_open", f"h{level}", 1, block=True))
     _push(state, text[level:])
     return line + 1
+
+
+def _begins(state: StateBlock, line: int, signs: str) -> bool:
+    begin = state.bMarks[line] + state.tShift[line]
+    return begin < state.eMarks[line] and state.src[begin] in signs
 
 
 def _paragraph(state: StateBlock, start: int, end: int) -> int:
