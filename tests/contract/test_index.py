@@ -168,6 +168,25 @@ def test_what_is_asked_past_the_clients_models_is_what_they_would_have_asked(qdr
     client.close()
 
 
+def test_each_promised_field_has_an_index_and_the_tokens_answers_what_fences_ask(qdrant_url, collection):
+    client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
+    qdrant.create_collection(client, collection, 3, qdrant_url)
+    qdrant.create_collection(client, collection, 3, qdrant_url)
+    index = qdrant.QdrantIndex(client, collection, qdrant_url)
+
+    index.put([point(0), point(1)], 5)
+    index.put([point(1), point(2)], 4)
+
+    schema = client.get_collection(collection).payload_schema
+    assert schema.keys() == qdrant.PAYLOAD_INDEXES.keys()
+    assert (schema["token"].params.range, schema["token"].params.lookup, schema["token"].points) == (True, False, 3)
+    assert tokens(index) == {IDS[0]: 5, IDS[1]: 5, IDS[2]: 4}
+    index.drop_documents([(DOC, 4)])
+    assert tokens(index) == {IDS[0]: 5, IDS[1]: 5}
+    client.delete_collection(collection)
+    client.close()
+
+
 def test_a_date_that_changes_is_told_once_however_many_points_have_it(qdrant_url, collection, monkeypatch):
     client = qdrant.connect(IndexSettings(qdrant_url=qdrant_url))
     qdrant.create_collection(client, collection, 3, qdrant_url)

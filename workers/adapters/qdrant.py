@@ -44,12 +44,10 @@ CONNECTIONS = httpx.Limits(max_keepalive_connections=64)
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
-PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
+PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams | m.IntegerIndexParams] = {
     "doc_id": m.PayloadSchemaType.KEYWORD,
     "digest": m.PayloadSchemaType.KEYWORD,
     "tenant": m.PayloadSchemaType.KEYWORD,
-    "token": m.PayloadSchemaType.INTEGER,
-    "chunk_index": m.PayloadSchemaType.INTEGER,
     "embedded": m.PayloadSchemaType.BOOL,
     "metadata.source": m.PayloadSchemaType.KEYWORD,
     "metadata.path": m.KeywordIndexParams(
@@ -59,10 +57,15 @@ PAYLOAD_INDEXES: dict[str, m.PayloadSchemaType | m.KeywordIndexParams] = {
     "metadata.language": m.PayloadSchemaType.KEYWORD,
     "metadata.title": m.PayloadSchemaType.KEYWORD,
     "metadata.author": m.PayloadSchemaType.KEYWORD,
-    "metadata.page": m.PayloadSchemaType.INTEGER,
     "metadata.created": m.PayloadSchemaType.DATETIME,
     "metadata.modified": m.PayloadSchemaType.DATETIME,
+    "token": m.IntegerIndexParams(
+        type=m.IntegerIndexType.INTEGER, lookup=False, range=True
+    ),  # a fence asks what is below a token, never what is equal to one
+    "chunk_index": m.PayloadSchemaType.INTEGER,
+    "metadata.page": m.PayloadSchemaType.INTEGER,
 }
+"""Integers come last: for each index the engine writes out every file there is, and theirs are the most."""
 
 
 def connect(settings: IndexSettings, *, timeout: float | None = None) -> QdrantClient:
