@@ -99,10 +99,10 @@ def _add_doors(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(BoundedBody, most_upload=settings.upload_max_bytes)
     if settings.api_rpm is not None:
         app.add_middleware(Rated, per_minute=settings.api_rpm)
-    if settings.api_key is not None:
+    if settings.api_key is not None or settings.metrics_key is not None:
         console = {"/", *(f"/{file.name}" for file in CONSOLE.iterdir())}
-        app.add_middleware(KeyOnly, key=settings.api_key, open_paths=OPEN | console)
-    elif not settings.api_open and is_loopback(settings.api_host):
+        app.add_middleware(KeyOnly, key=settings.api_key, open_paths=OPEN | console, metrics_key=settings.metrics_key)
+    if settings.api_key is None and not settings.api_open and is_loopback(settings.api_host):
         app.add_middleware(LoopbackOnly)
     app.add_middleware(SafeAnswers)
 

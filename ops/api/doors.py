@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ops.api.errors import DIFY, refusal
 from workers.contract.loopback import comes_from_loopback, names_loopback
 
-OPEN = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
-"""What is told without a key: nothing of it is about single documents."""
+OPEN = frozenset({"/livez", "/readyz", "/openapi.json"})
+"""What is told without a key: whether it works, and what it can be asked."""
+METRICS = "/metrics"
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
@@ -60,19 +61,24 @@ class LoopbackOnly:
 
 
 class KeyOnly:
-    """Lets in who has the key, before a byte of the body is read; whatever is not named as open is locked.
+    """Lets in who has a key, before a byte of the body is read; whatever is not named as open is locked.
+
+    ``key`` opens everything, ``metrics_key`` the figures alone.  Without ``key`` nothing but the figures is locked.
 
     The framework would read a whole upload first and look at keys afterwards.  A wrong key, none, and a path that does
     not exist look alike from outside.
     """
 
-    def __init__(self, app: ASGIApp, key: SecretStr, open_paths: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, key: SecretStr | None, open_paths: Collection[str], metrics_key: SecretStr | None = None
+    ) -> None:
         self._app = app
-        self._wanted = _digest(key.get_secret_value().encode())
+        self._keys = _digests(key)
+        self._metrics_keys = _digests(key, metrics_key)
         self._open = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._open or self._fits(scope):
+        if scope["type"] != "http" or self._is_open(scope["path"]) or self._fits(scope):
             await self._app(scope, receive, send)
             return
         # The same for every path, so that none is told from one that does not exist; but Dify knows two numbers.
@@ -81,9 +87,13 @@ class KeyOnly:
         message, following = "This needs a key.", "Send Authorization: Bearer with UPWELL_API_KEY."
         await refusal(401, code, message, following, path=DIFY if dify else "")(scope, receive, send)
 
+    def _is_open(self, path: str) -> bool:
+        return path in self._open or (not self._keys and path != METRICS)
+
     def _fits(self, scope: Scope) -> bool:
         bearer, key = _bearer(scope)
-        return hmac.compare_digest(_digest(key), self._wanted) and bearer
+        wanted = self._metrics_keys if scope["path"] == METRICS else self._keys
+        return any(hmac.compare_digest(_digest(key), each) for each in wanted) and bearer
 
 
 def _bearer(scope: Scope) -> tuple[bool, bytes]:
@@ -91,6 +101,10 @@ def _bearer(scope: Scope) -> tuple[bool, bytes]:
     given: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     scheme, _, key = given.partition(b" ")
     return scheme.lower() == b"bearer", key.strip()
+
+
+def _digests(*keys: SecretStr | None) -> list[bytes]:
+    return [_digest(key.get_secret_value().encode()) for key in keys if key is not None]
 
 
 def _digest(key: bytes) -> bytes:

@@ -117,7 +117,10 @@ class Status:
         }
 
     def missing(self) -> list[str]:
-        """Return what does not answer, each with its setting; empty when everything is there."""
+        """Return what does not answer, each with its setting; empty when everything is there.
+
+        Whoever reaches the api may ask this: where those servers are is told by `status` alone.
+        """
         faults = []
         try:
             self._views.ping()
@@ -126,12 +129,11 @@ class Status:
         try:
             self._broker.ping()
         except redis.RedisError:
-            address = without_password(self._settings.broker_url.get_secret_value())
-            faults.append(f"the broker at {address} (UPWELL_BROKER_URL)")
+            faults.append("the broker (UPWELL_BROKER_URL)")
         try:
             self._qdrant.get("/readyz").raise_for_status()
         except httpx.HTTPError:
-            faults.append(f"Qdrant at {without_password(self._settings.qdrant_url)} (UPWELL_QDRANT_URL)")
+            faults.append("Qdrant (UPWELL_QDRANT_URL)")
         return faults
 
     def fullness(self) -> dict[str, Any] | None:

@@ -59,8 +59,7 @@ class Api:
 
     def post(self, route: str, body: Any = None, /, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
         """Return the JSON answer of POST ``route`` with ``body`` as JSON."""
-        sent = json.dumps({} if body is None else body).encode()
-        return self._json("POST", with_query(route, query), sent, headers)
+        return self._json("POST", with_query(route, query), _sent({} if body is None else body), headers)
 
     def pages(self, route: str, name: str, /, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield what GET ``route`` lists under ``name``, page after page."""
@@ -93,7 +92,7 @@ class Api:
     def stream(self, path: str, body: Any) -> Iterator[Event]:
         """Yield the events of a POST whose answer is a stream; a plain JSON answer is one event named ``done``."""
         headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
-        with self._answer("POST", path, json.dumps(body).encode(), headers) as response:
+        with self._answer("POST", path, _sent(body), headers) as response:
             if response.headers.get_content_type() != "text/event-stream":
                 yield Event("done", _decode(response.read()))
                 return
@@ -159,7 +158,17 @@ def find_api() -> Api:
 def with_query(path: str, query: Mapping[str, Any]) -> str:
     """Return ``path`` with the parameters that are set."""
     wanted = {name: value for name, value in query.items() if value is not None}
-    return f"{path}?{urlencode(wanted, doseq=True, quote_via=quote)}" if wanted else path
+    asked = urlencode(wanted, doseq=True, quote_via=quote, errors="surrogateescape")
+    return f"{path}?{asked}" if wanted else path
+
+
+def _sent(body: Any) -> bytes:
+    """Return ``body`` as JSON.  In a locale without its letters, a word of the command line has the terminal's bytes as
+    surrogates: they become bytes again, as `with_query` does it."""
+    try:
+        return json.dumps(body, ensure_ascii=False).encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a letter of a file: the api says what is wrong with it
+        return json.dumps(body).encode()
 
 
 def _multipart(boundary: str, fields: Mapping[str, str], filename: str) -> tuple[bytes, bytes]:

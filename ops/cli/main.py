@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from ops.cli.errors import CliError
+from ops.cli.output import fit_locale
 from workers.contract.exits import EXIT_MISCONFIGURED
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 def main() -> NoReturn:
     """Run a command; expected failures are one line on standard error."""
     words = sys.argv[1:]
+    fit_locale()
     try:
         if words[:1] == ["up"]:
             from ops.up.ahead import begun

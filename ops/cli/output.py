@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -11,9 +12,17 @@ import typer
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs.")
 
 
+def fit_locale() -> None:
+    """Let what a locale has no letters for be printed as an escape: a name is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    plain = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not plain, indent=2))
 
 
 def remark(text: str) -> None:
@@ -34,6 +43,16 @@ def clean(text: object) -> str:
 def clean_lines(text: object) -> str:
     """Return ``text`` with its line breaks, without control characters that a terminal would obey."""
     return "\n".join(clean(line).rstrip() for line in str(text).splitlines())
+
+
+def takes_styles() -> bool:
+    """Tell whether standard output is a terminal that knows bold letters, and nobody asked for plain ones."""
+    if not is_terminal():
+        return False
+    from rich.console import Console  # knows TERM and NO_COLOR
+
+    console = Console()
+    return not (console.is_dumb_terminal or console.no_color)
 
 
 def is_terminal() -> bool:

@@ -9,7 +9,7 @@ import typer
 
 from ops.cli.client import find_api
 from ops.cli.filters import FILTER_HELP, parse_filters
-from ops.cli.output import JSON_OPTION, clean, is_terminal, print_json, remark
+from ops.cli.output import JSON_OPTION, clean, print_json, remark, takes_styles
 
 SNIPPET = 320
 NAMES = {"dense": "by meaning", "bm25": "by words", "name": "by name"}
@@ -91,7 +91,7 @@ def _show(number: int, hit: dict[str, Any], *, explain: bool) -> None:
     place = clean(place_of(metadata))
     heading = metadata.get("heading")
     score = f"{hit.get('score', 0.0):.3f}"
-    if is_terminal():
+    if takes_styles():
         typer.echo(f"{number}. {typer.style(place, bold=True)}  {typer.style(score, dim=True)}")
     else:
         print(f"{number}. {place}  {score}")

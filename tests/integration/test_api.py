@@ -321,7 +321,7 @@ def test_readiness_names_what_is_missing(client):
     answer = client.get("/readyz")
 
     assert answer.status_code == 503
-    assert answer.json()["missing"] == ["Qdrant at http://127.0.0.1:9 (UPWELL_QDRANT_URL)"]
+    assert answer.json()["missing"] == ["Qdrant (UPWELL_QDRANT_URL)"]
     assert client.get("/livez").status_code == 200
 
 
@@ -334,6 +334,29 @@ def test_with_a_key_nobody_gets_in_without_it(settings, engine):
             assert client.request(method, path, headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/v1/documents?api_key=s3cret").status_code == 401
         assert client.get("/v1/documents", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+
+
+def test_figures_are_locked_where_there_is_a_key_and_have_one_of_their_own_that_opens_nothing_else(settings, engine):
+    def told(path: str, key: str | None, **keys: str) -> int:
+        locked = settings.model_copy(update={name: getattr(ApiSettings(**keys), name) for name in keys})
+        with TestClient(make_app(locked, engine), base_url="http://127.0.0.1:8080") as client:
+            return client.get(path, headers={} if key is None else {"Authorization": f"Bearer {key}"}).status_code
+
+    both = {"api_key": "s3cret", "metrics_key": "figures"}
+    assert told("/metrics", None, api_key="s3cret") == 401
+    assert [told("/metrics", key, **both) for key in (None, "wrong", "s3cret", "figures")] == [401, 401, 200, 200]
+    assert [told("/v1/documents", key, **both) for key in ("figures", "s3cret")] == [401, 200]
+    assert [told("/metrics", key, metrics_key="figures") for key in (None, "", "figures")] == [401, 401, 200]
+    assert told("/v1/documents", None, metrics_key="figures") == 200
+    assert told("/metrics", None) == 200
+
+
+@pytest.mark.parametrize("name", ["api_key", "metrics_key"])
+def test_a_key_that_is_set_to_nothing_is_none_and_not_one_that_everybody_has(settings, engine, name, monkeypatch):
+    monkeypatch.setenv(f"UPWELL_{name.upper()}", "")
+    assert getattr(ApiSettings(), name) is None
+    with pytest.raises(ApiRefuses, match="UPWELL_API_KEY"):
+        run(settings.model_copy(update={"api_host": "0.0.0.0", name: getattr(ApiSettings(), name)}))
 
 
 def test_without_a_key_no_web_page_of_another_machine_gets_in(client, settings, engine):

@@ -27,7 +27,7 @@ from workers.contract import schema
 KEY = "Schlüssel-4711"
 DOC = "6d3f9c0e-5a5b-5d0e-9a41-6f1f6b8a7c11"
 MOST_UPLOAD = 100_000
-OPEN = {"/livez", "/readyz", "/metrics"}
+OPEN = {"/livez", "/readyz"}
 BLOCK = 64 << 10
 
 

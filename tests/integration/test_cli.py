@@ -773,3 +773,56 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def command(*words: str, **env: str) -> dict[str, Any]:
+    """Return how to run a command in a process of its own, with ``env`` on top of the machine's locale and terminal."""
+    plain = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "LC_ALL"}}
+    return {"args": [sys.executable, "-m", "ops.cli", *words], "env": plain | env}
+
+
+NO_LETTERS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_without_the_letters_of_a_name_is_no_reason_to_fail(api):
+    asked = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request.args.get("contains") or request.get_json()["query"])
+        hit = {"content": "Übermaß", "metadata": {"path": "Übersicht.md"}, "score": 1.0}
+        body = {"documents": [document("Übersicht.md")], "next_cursor": None, "hits": [hit], "took_ms": 1}
+        return Response(json.dumps(body), content_type="application/json")
+
+    api.expect_request("/v1/documents").respond_with_handler(answer)
+    api.expect_request("/v1/search").respond_with_handler(answer)
+    told = [
+        subprocess.run(**command(*words, **NO_LETTERS), capture_output=True, check=True).stdout.decode("ascii")
+        for words in (
+            ("documents", "list", "--contains", "übersicht"),
+            ("search", "übersicht"),
+            ("search", "übersicht", "--json"),
+        )
+    ]
+
+    assert asked == ["übersicht"] * 3
+    assert r"inbox/\xdcbersicht.md" in told[0]
+    assert r"\xdcbersicht.md" in told[1]
+    assert json.loads(told[2])["hits"][0]["content"] == "Übermaß"
+
+
+@pytest.mark.parametrize(
+    ("env", "styled"),
+    [({"TERM": "xterm-256color"}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
+    ids=["a terminal", "a dumb one", "plain by request"],
+)
+def test_letters_are_bold_only_where_a_terminal_knows_them_and_nobody_wants_them_plain(api, env, styled):
+    hit = {"content": "The boiler.", "metadata": {"path": "house.md"}, "score": 1.0}
+    api.expect_request("/v1/search").respond_with_json({"hits": [hit], "took_ms": 1})
+    ours, theirs = os.openpty()
+    subprocess.run(**command("search", "boiler", **env), stdout=theirs, check=True)
+    told = os.read(ours, 4096)
+    for end in (ours, theirs):
+        os.close(end)
+
+    assert b"house.md" in told
+    assert (b"\x1b[" in told) is styled

@@ -150,3 +150,13 @@ def test_qdrant_fetches_nothing_tells_nobody_and_asks_for_a_key():
     assert said["QDRANT__SERVICE__ENABLE_CORS"] == "false"
     assert said["QDRANT__SERVICE__ENABLE_SNAPSHOT_URL_RECOVERY"] == "false"
     assert said["QDRANT__TELEMETRY_DISABLED"] == "true"
+
+
+def test_every_figure_that_a_manual_names_is_one():
+    figures = set(re.findall(r'"(upwell_[a-z_]+)"', (ROOT / "ops" / "metrics.py").read_text()))
+    named = {
+        name for page in (ROOT / "ops/docs").glob("*.md") for name in re.findall(r"`(upwell_[a-z_]+)", page.read_text())
+    }
+
+    assert len(named) >= 9
+    assert named <= figures
