@@ -54,6 +54,7 @@ def search(
         "mode": mode.value,
         "filters": parse_filters(filters),
         "explain": explain,
+        "judge": True,
     }
     if facets:
         body["facets"] = facets
@@ -76,12 +77,16 @@ def search(
         remark(f"upwell: {clean(answer['note'])}")
     if not hits:
         remark("Nothing found. What is indexed: upwell documents list")
+    elif answer.get("weak"):
+        remark("upwell: nothing here seems to be about this. What is nearest:")
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain=explain)
     over = answer.get("facets_over") or {}
     for field, values in (answer.get("facets") or {}).items():
         counts = ", ".join(f"{each['value']} ({each['count']})" for each in values)
         print(f"{clean(field)}: {clean(counts) or 'none'}")
+    if over.get("note"):
+        remark(f"upwell: {clean(over['note'])}")
     if facets and not over.get("complete", True):
         remark(f"upwell: counted over {over['documents']} documents, the best; more fit. Narrow it with --filter.")
 

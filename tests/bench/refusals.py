@@ -9,6 +9,7 @@ A fourth way, `only`: nothing but its document is there, or nothing but the next
 What is left out is gone from rarity and sample too.
 `--from` and `--to` bound the documents asked about, in the order of the file.  `--fit` prints weights for all that was
 asked (logistic regression, ridge of 3 on standardized signs).  `--vectors` keeps vectors in a file for the next run.
+`--weak` asks for hits instead of answers, and prints how often it is said that nothing is about the question.
 `--named WAY` gives each document a name of words that occur in others, and has each question name its document.
 """
 
@@ -26,9 +27,10 @@ import numpy as np
 from tests.bench.answers import Question, Vectors, questions_of, rows
 from tests.bench.memory import Memory
 from tests.bench.names import made_names, words_of
+from workers.query.evidence import is_weak
 from workers.query.extractive import HITS_READ, candidates
 from workers.query.relevance import Signs, Weights
-from workers.query.requests import AnswerRequest
+from workers.query.requests import AnswerRequest, SearchRequest
 from workers.query.search import search_many
 from workers.query.signs import signs
 from workers.query.words import Terms
@@ -69,6 +71,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--vectors", type=Path)
     parser.add_argument("--named", choices=NAMED)
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--weak", action="store_true")
     args = parser.parse_args(argv)
     gathered: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="upwell-bench-") as scratch:
@@ -85,6 +88,10 @@ def main(argv: list[str]) -> int:
             index = Memory(documents, vectors, tuple(LANGUAGES[lang] for lang in [name.partition(":")[2] or "en"]))
             for way in args.left_out:
                 with_it, without = ways(sorted(documents))[way]
+                if args.weak:
+                    shares = [weak(index, vectors, questions[: args.questions], each) for each in (with_it, without)]
+                    print(f"{name:12} {way:9} weak with {shares[0]:.1%}, without {shares[1]:.1%}", flush=True)
+                    continue
                 inside = ask(index, vectors, questions[: args.questions], with_it)
                 outside = ask(index, vectors, questions[: args.questions], without)
                 _tell(name, way, inside, outside)
@@ -151,6 +158,17 @@ def ask(index: Memory, vectors: Vectors, questions: list[Question], left_out: Le
         best = max((one.sentence for one in candidates(result.hits[:HITS_READ], weights, terms)), default=0.0)
         found.append(Row(not question.gold & gone, signs(terms, result, weights, best, vectors)))
     return found
+
+
+def weak(index: Memory, vectors: Vectors, questions: list[Question], left_out: Left) -> float:
+    """Return the share of searches whose hits are said to be only what is nearest."""
+    found = 0
+    for question in questions:
+        index.without(left_out(question))
+        request = SearchRequest(query=question.text[:4000], mode=vectors.mode, judge=True)
+        [result] = search_many([request], index=index, embedder=vectors)
+        found += is_weak(request.query, result, index=index, embedder=vectors)
+    return found / len(questions)
 
 
 def _tell(name: str, way: str, inside: list[Row], outside: list[Row]) -> None:

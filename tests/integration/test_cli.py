@@ -95,7 +95,7 @@ HIT = {
 
 def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
     body = {
-        "query": "boiler", "limit": 3, "mode": "lexical", "explain": True,
+        "query": "boiler", "limit": 3, "mode": "lexical", "explain": True, "judge": True,
         "filters": {"source": "inbox", "filetype": ["text/plain", "text/markdown"]},
     }  # fmt: skip
     api.expect_request("/v1/search", method="POST", json=body).respond_with_json(
@@ -124,7 +124,7 @@ def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, 
 
 
 def test_of_a_joined_hit_the_chunk_that_was_found_is_shown(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
-    body = {"query": "boiler", "limit": 10, "mode": "hybrid", "filters": {}, "explain": False, "join": True}
+    body = {"query": "boiler", "limit": 10, "mode": "hybrid", "filters": {}, "explain": False, "judge": True, "join": True}
     joined = [{"offset": -1, "span": [0, 7]}, {"offset": 0, "span": [9, 33]}]
     api.expect_request("/v1/search", method="POST", json=body).respond_with_json(
         {"hits": [HIT | {"content": "Before.\n\nThe boiler code is 4711.", "joined": joined}], "mode": "hybrid"}
@@ -353,6 +353,29 @@ def test_a_wrong_setting_is_named_as_it_was_typed(
 
     assert done.code == 78
     assert done.err.startswith("upwell: UPWELL_API_PORT: ")
+
+
+def test_hits_that_are_only_what_is_nearest_are_shown_and_told_as_such(
+    api: HTTPServer, upwell: Callable[..., Outcome]
+) -> None:
+    found = {"hits": [HIT], "mode": "hybrid", "took_ms": 1, "weak": True}
+    api.expect_request("/v1/search", method="POST").respond_with_json(found)
+
+    done = upwell("search", "zebra")
+
+    assert done.out.startswith("1. house.md")
+    assert done.err == "upwell: nothing here seems to be about this. What is nearest:\n"
+
+
+def test_a_facet_of_an_unknown_field_is_told(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
+    over = {"documents": 1, "complete": True, "note": "No document has a field 'titel'. Is it 'title'?"}
+    found = {"hits": [HIT], "mode": "hybrid", "took_ms": 1, "facets": {"titel": []}, "facets_over": over}
+    api.expect_request("/v1/search", method="POST").respond_with_json(found)
+
+    done = upwell("search", "boiler", "--facet", "titel")
+
+    assert "Is it 'title'?" in done.err
+    assert "titel: none" in done.out
 
 
 # --------------------------------------------------------------------------------------------------------- exit codes

@@ -13,6 +13,7 @@ import structlog
 from workers.adapters.embeddings import InputRefused
 from workers.adapters.tokens import estimate_tokens
 from workers.errors import ChatMisconfigured, ChatUnavailable, EmbedderMisconfigured, EmbedderUnavailable
+from workers.query.evidence import is_weak
 from workers.query.extractive import Extract, extract
 from workers.query.followup import changes_the_subject, standalone
 from workers.query.listening import Cancelled, Writer
@@ -68,7 +69,13 @@ class Answering:
         Raises:
             IndexUnavailable, IndexMisconfigured: there is nothing to search in.
         """
-        return search_many(requests, index=self.index, embedder=self.embedder, reranker=self.reranker)
+        results = search_many(requests, index=self.index, embedder=self.embedder, reranker=self.reranker)
+        return [
+            replace(result, weak=is_weak(request.query, result, index=self.index, embedder=self.embedder))
+            if request.judge
+            else result
+            for request, result in zip(requests, results, strict=True)
+        ]
 
     def explain(self, request: ExplainRequest) -> dict[str, Any]:
         """Return why a document is, or is not, among the hits.

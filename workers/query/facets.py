@@ -27,10 +27,12 @@ class Facets:
     counts: dict[str, list[dict[str, Any]]]
     documents: int
     complete: bool
+    note: str | None = None  # which of the fields no document has
 
     def as_json(self) -> dict[str, Any]:
         """Return them as readers get them."""
-        return {"facets": self.counts, "facets_over": {"documents": self.documents, "complete": self.complete}}
+        over = {"documents": self.documents, "complete": self.complete, **({"note": self.note} if self.note else {})}
+        return {"facets": self.counts, "facets_over": over}
 
 
 def fault_of(facet: str) -> str | None:

@@ -68,7 +68,8 @@ class SearchRequest(BaseModel):
     recency: Recency | None = None
     rerank: bool = Field(True, description="Let the reranker order the best, where there is one.")
 
-    wants_vectors: ClassVar[bool] = False
+    judge: bool = Field(False, description="Say whether anything that is found is about the query (`weak`).")
+
     keeps_together: ClassVar[bool] = True
 
     @field_validator("query")
@@ -90,6 +91,11 @@ class SearchRequest(BaseModel):
                 raise ValueError(fault)
             field_name(field_of(facet))
         return facets
+
+    @property
+    def wants_vectors(self) -> bool:
+        """Whether the hits' own vectors are needed: how near they are tells whether they answer."""
+        return self.judge
 
     @cached_property
     def wanted(self) -> Condition:
@@ -143,7 +149,6 @@ class Message(BaseModel):
 class AnswerRequest(SearchRequest):
     """What a question takes: the question, a conversation that ends with it, or both."""
 
-    wants_vectors: ClassVar[bool] = True  # how near the hits are tells whether they answer
     keeps_together: ClassVar[bool] = False  # what tells whether they answer was weighed on the index's own order
 
     query: str = Field("", min_length=1, max_length=LONGEST_QUERY, description="Unset: the last that the user said.")
@@ -161,6 +166,11 @@ class AnswerRequest(SearchRequest):
         if not said:
             raise ValueError("query: is missing, and messages has nothing that the user asks")
         return raw | {"query": said[-1]}
+
+    @property
+    def wants_vectors(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def joins(self) -> bool:

@@ -14,8 +14,8 @@ expand     on request, the chunks before and after
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -101,6 +101,7 @@ class SearchResult:
     pool: tuple[Found, ...] = ()  # the best that the index gave, before hits were made of them
     facets: Facets | None = None  # None: nobody asked
     note: str | None = None  # what whoever asked should know of the request itself
+    weak: bool | None = None  # nothing of it is about the query; None: nobody asked
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as readers get it."""
@@ -110,6 +111,7 @@ class SearchResult:
             "degraded": self.degraded,
             "took_ms": self.took_ms,
             **({"note": self.note} if self.note else {}),
+            **({} if self.weak is None else {"weak": self.weak}),
         }
         return shown if self.facets is None else {**shown, **self.facets.as_json()}
 
@@ -206,14 +208,13 @@ def _searched(
         meaning=asked.meaning,
         pool=tuple(found[:LEAST_POOL]),
         facets=_facets(request, asked, found, chosen, index, deep) if request.facets else None,
-        note=_note(request, index),
+        note=_unknown(fields_of(request.wanted), index) if request.filters else None,
     )
 
 
-def _note(request: SearchRequest, index: SearchIndex) -> str | None:
-    """Say which fields of filter and facets nothing has: a typing mistake looks like an empty index otherwise."""
-    fields = fields_of(request.wanted) | set(map(field_of, request.facets or ()))
-    unknown = index.unknown(fields) if fields else {}
+def _unknown(fields: Collection[str], index: SearchIndex) -> str | None:
+    """Say which of the fields nothing has: a typing mistake looks like an empty index otherwise."""
+    unknown = index.unknown(fields)
     told = [
         f"No document has a field {field!r}." + (f" Is it {like!r}?" if like else "") for field, like in unknown.items()
     ]
@@ -260,11 +261,13 @@ def _facets(
     facets = request.facets or ()
     fields = list(dict.fromkeys(map(field_of, facets)))
     worded = index.facts(words, limit=FACETED + 1, filters=request.wanted, fields=fields) if words is not None else []
-    if not worded:
-        return count_facets(found, facets, complete=len(found) < deep)
-    complete = len(worded) <= FACETED
-    hits = [one.found for one in chosen]
-    return count_facets([*worded[:FACETED], *hits], facets, complete=complete)
+    if worded:
+        hits = [one.found for one in chosen]
+        counted = count_facets([*worded[:FACETED], *hits], facets, complete=len(worded) <= FACETED)
+    else:
+        counted = count_facets(found, facets, complete=len(found) < deep)
+    empty = {field_of(facet) for facet, values in counted.counts.items() if not values}
+    return replace(counted, note=_unknown(empty, index)) if empty else counted
 
 
 def _pool(request: SearchRequest) -> int:

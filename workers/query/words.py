@@ -55,6 +55,11 @@ class Terms:
         groups = list(dict.fromkeys(ids for _, ids in self._words))
         return [*groups, *(frozenset({token}) for token in sorted(self._counted.difference(*groups)))]
 
+    @property
+    def asked(self) -> list[str]:
+        """The words of the query that are more than asking, of scripts with spaces."""
+        return list(dict.fromkeys(word for word, _ in self._words))
+
     def named(self, path: str) -> list[str]:
         """Return the words of the query that a document's path has, as search finds them there."""
         found = {token ^ NAME for token in name_weights(path, self._languages)}
