@@ -124,7 +124,15 @@ def test_search_sends_what_was_asked_and_shows_hits_best_first(api: HTTPServer, 
 
 
 def test_of_a_joined_hit_the_chunk_that_was_found_is_shown(api: HTTPServer, upwell: Callable[..., Outcome]) -> None:
-    body = {"query": "boiler", "limit": 10, "mode": "hybrid", "filters": {}, "explain": False, "judge": True, "join": True}
+    body = {
+        "query": "boiler",
+        "limit": 10,
+        "mode": "hybrid",
+        "filters": {},
+        "explain": False,
+        "judge": True,
+        "join": True,
+    }
     joined = [{"offset": -1, "span": [0, 7]}, {"offset": 0, "span": [9, 33]}]
     api.expect_request("/v1/search", method="POST", json=body).respond_with_json(
         {"hits": [HIT | {"content": "Before.\n\nThe boiler code is 4711.", "joined": joined}], "mode": "hybrid"}

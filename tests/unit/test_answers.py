@@ -498,3 +498,14 @@ def test_an_invented_citation_is_removed_and_the_answer_is_not_called_grounded(c
 
     assert set(re.findall(r"\d+", "".join(re.findall(r"\[.*?\]", answer["answer"])))) <= {"1", "2"}
     assert not answer["grounded"]
+
+
+def test_who_asks_what_is_in_a_file_is_told_how_it_begins():
+    index = Index(*HOUSE)
+    index.chunks[0].metadata["path"] = "notes/house.md"
+
+    answer = ask(index, query="What is in house.md?", embedder=Near())
+
+    assert answer["answer"] == "The boiler code is 4711. [1] It must not be shared. [1]"
+    assert ask(index, query="What is in house.pdf?")["refused"]
+    assert ask(index, query="What does house.md say about the zebra crossing?")["refused"]

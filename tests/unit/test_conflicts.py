@@ -214,6 +214,18 @@ def test_two_versions_of_a_text_may_differ_in_what_each_says_of_itself():
     assert not contradict(question, *said)
 
 
+def test_what_is_said_of_a_part_stands_after_what_is_said_of_the_whole_and_contradicts_nothing():
+    flat, house = "The boiler of the flat has the code 8251.", "The boiler code is 4711."
+    for index in (Index(flat, house), Index(house, flat)):
+        answer = ask(index, query="What is the boiler code?", threshold=0.0)
+
+        assert answer["answer"] == f"{house} [1] {flat} [2]"
+        assert not answer["conflicts"]
+
+    asked = ask(Index(flat, house), query="What is the code of the boiler of the flat?", threshold=0.0)
+    assert asked["answer"] == f"{flat} [1]"
+
+
 @pytest.mark.parametrize(("paths", "differ"), [(("deal-v1.md", "deal-v2.md"), True), (("acme.md", "bolt.md"), False)])
 def test_an_answer_takes_documents_of_one_name_and_one_text_for_versions(paths, differ):
     index = Index(*(f"This Agreement runs {years} years. Notice goes to the office in Bern." for years in (3, 5)))

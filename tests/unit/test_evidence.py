@@ -30,7 +30,7 @@ def test_what_is_about_the_query_is_not_weak(query):
     "query",
     [
         "Who won the chess championship tournament last June?",
-        "capital of Mongolia and its cut",
+        "capital of Mongolia, population, rivers and the cut",
         "zebra crossing code of practice",
     ],
 )

@@ -101,7 +101,28 @@ def contradict(question: str, one: str, other: str, *, versions: bool = False) -
     A value of the question (pump 3, 2024) belongs to what is asked about, so both must have it or neither.
     ``versions``: they stand in two versions of one text.
     """
-    first, second, asked = _read(one), _read(other), _values(question)
+    first, second = _read(one), _read(other)
+    if _narrower(first, second) or _narrower(second, first):
+        return False
+    return _differ(question, one, other, first, second, versions=versions)
+
+
+def narrows(question: str, one: str, other: str) -> bool:
+    """Tell whether ``other`` says another value than ``one`` of a part, a place or a time of the same thing.
+
+    Both may be true, and who asked for the code of the boiler without a word of the flat wants to see both.
+    """
+    first, second = _read(one), _read(other)
+    return (
+        first.denies == second.denies
+        and _narrower(second, first)
+        and _differ(question, one, other, first, second, versions=False)
+    )
+
+
+def _differ(question: str, one: str, other: str, first: _Said, second: _Said, *, versions: bool) -> bool:
+    """Tell whether two sentences that may be about the same thing say another value of it, or deny each other."""
+    asked = _values(question)
     if any(first.values[kind] & asked[kind] != second.values[kind] & asked[kind] for kind in asked):
         return False
     if (first.points or second.points) and not versions:
@@ -112,8 +133,6 @@ def contradict(question: str, one: str, other: str, *, versions: bool = False) -
     if len(common) < LEAST_WORDS or len(common) < ALIKE * len(first.words | second.words):
         return False
     if first.names - second.names and second.names - first.names:
-        return False
-    if _narrower(first, second) or _narrower(second, first):
         return False
     said = [(first.values[kind] - asked[kind], second.values[kind] - asked[kind]) for kind in asked]
     if first.denies != second.denies:

@@ -9,7 +9,7 @@ from workers.query.search import SearchResult
 from workers.query.signs import JUDGED, signs
 from workers.query.words import Terms
 
-WEAK = 0.2
+WEAK = 0.12
 """Confidence below which nothing is about the query.
 
 An answer is refused below 0.5: who reads hits judges for himself, and must hardly ever be told that what he
@@ -22,14 +22,9 @@ def is_weak(query: str, result: SearchResult, *, index: SearchIndex, embedder: E
     if not result.hits:
         return False  # nothing is said of nothing
     terms = Terms(query, index.languages())
-    if not terms.forms or any(_is_name(terms, hit.found.path) for hit in result.hits[:JUDGED]):
+    if not terms.forms or any(terms.only_name(hit.found.path) for hit in result.hits[:JUDGED]):
         return False
     weights = Weights(terms.forms, index.rarity(sorted(terms.ids)), index.background().points)
     read = candidates(result.hits[:HITS_READ], weights, terms)
     sentence = max((one.sentence for one in read), default=0.0)
     return signs(terms, result, weights, sentence, embedder).confidence < WEAK
-
-
-def _is_name(terms: Terms, path: str) -> bool:
-    """Tell whether each word of the query is one of the path's."""
-    return bool(terms.asked) and set(terms.named(path)) == set(terms.asked)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -12,7 +13,7 @@ from workers.adapters.bm25 import document_vector
 from workers.adapters.embeddings import InputRefused
 from workers.errors import EmbedderMisconfigured, EmbedderUnavailable
 from workers.indexing.chunk import embedded_text
-from workers.query.conflicts import contradict
+from workers.query.conflicts import contradict, narrows
 from workers.query.ports import Embedder, SearchIndex
 from workers.query.relevance import Weights, closeness, fits
 from workers.query.search import Hit, SearchResult
@@ -103,11 +104,30 @@ def extract(
     best = max(one.sentence for one in read)
     confidence = signs(terms, result, weights, best, embedder).confidence
     if confidence < threshold:
-        return Extract((), confidence)
+        beginning = _beginning(question, result.hits, terms)
+        return Extract(tuple(beginning), 1.0 if beginning else confidence)
     compared = _compared(read, result, embedder)
-    if sides := _sides(question, compared, weights):
+    if sides := _others(compared, weights, partial(_contradicts, question, weights)):
         return Extract((compared[0], *sides), confidence, differ=True)
+    if wider := _others(compared, weights, lambda one, other: narrows(question, other.text, one.text)):
+        return Extract((wider[0], compared[0]), confidence)
+    if parts := _others(compared, weights, lambda one, other: narrows(question, one.text, other.text)):
+        return Extract((compared[0], *parts), confidence)
     return Extract(tuple(_chosen(compared, weights)), confidence)
+
+
+def _beginning(question: str, hits: Sequence[Hit], terms: Terms) -> list[Statement]:
+    """Return how a file begins, where the question names it ("What is in house.md?") and asks for nothing else."""
+
+    def is_meant(path: str) -> bool:
+        return path.rpartition("/")[2].casefold() in question.casefold() and terms.only_name(path)
+
+    meant = [hit for hit in hits if hit.found.path and is_meant(hit.found.path)]
+    first = min(meant, key=lambda hit: hit.found.chunk_index, default=None)
+    if first is None:
+        return []
+    spans = _answers(first.found.content, sentences(first.found.content))[:MOST_SENTENCES]
+    return [Statement(first, span, frozenset(), 0.0, 0.0, 0.0) for span in spans]
 
 
 def candidates(hits: Sequence[Hit], weights: Weights, terms: Terms) -> list[Statement]:
@@ -180,22 +200,27 @@ def _chosen(compared: list[Statement], weights: Weights) -> list[Statement]:
     return chosen
 
 
-def _sides(question: str, compared: Sequence[Statement], weights: Weights) -> list[Statement]:
-    """Return statements of other documents that answer as well and contradict the best one."""
+def _others(
+    compared: Sequence[Statement], weights: Weights, related: Callable[[Statement, Statement], bool]
+) -> list[Statement]:
+    """Return statements of other documents that answer as well as the best one, and are related to it so."""
 
     def said(one: Statement) -> float:
         """Without the heading: what two sentences say differs, whatever each stands under."""
         return weights.coverage(document_vector(one.quote).indices)
 
-    best, sides = compared[0], list[Statement]()
+    best, others = compared[0], list[Statement]()
     for one in compared[1:]:
-        seen = {each.hit.found.doc_id for each in (best, *sides)}
+        seen = {each.hit.found.doc_id for each in (best, *others)}
         as_good = said(one) >= said(best) - 1e-6
-        if not as_good or one.hit.found.doc_id in seen:
-            continue
-        if contradict(question, best.text, one.text, versions=_versions(best.hit.found, one.hit.found, weights)):
-            sides.append(one)
-    return sides[: MOST_SENTENCES - 1]
+        if as_good and one.hit.found.doc_id not in seen and related(best, one):
+            others.append(one)
+    return others[: MOST_SENTENCES - 1]
+
+
+def _contradicts(question: str, weights: Weights, one: Statement, other: Statement) -> bool:
+    versions = _versions(one.hit.found, other.hit.found, weights)
+    return contradict(question, one.text, other.text, versions=versions)
 
 
 def _versions(one: Found, other: Found, weights: Weights) -> bool:

@@ -55,11 +55,6 @@ class Terms:
         groups = list(dict.fromkeys(ids for _, ids in self._words))
         return [*groups, *(frozenset({token}) for token in sorted(self._counted.difference(*groups)))]
 
-    @property
-    def asked(self) -> list[str]:
-        """The words of the query that are more than asking, of scripts with spaces."""
-        return list(dict.fromkeys(word for word, _ in self._words))
-
     def named(self, path: str) -> list[str]:
         """Return the words of the query that a document's path has, as search finds them there."""
         found = {token ^ NAME for token in name_weights(path, self._languages)}
@@ -72,6 +67,11 @@ class Terms:
         if place := frozenset().union(*(ids for _, ids in self._words if not ids.isdisjoint(found))):
             place |= self.ids.intersection(self._ids(name.rpartition(".")[2]))
         return place
+
+    def only_name(self, path: str) -> bool:
+        """Tell whether each word of the query, but for those that only ask, is one of the file's own name."""
+        place = self.place(path)
+        return bool(self._words) and all(not ids.isdisjoint(place) for _, ids in self._words)
 
     def highlights(self, text: str) -> list[Span]:
         """Return the places in ``text`` that match a word of the query, in order, without overlaps."""
