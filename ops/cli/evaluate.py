@@ -68,25 +68,19 @@ def evaluate(
 
     Environment: UPWELL_API_URL, UPWELL_API_KEY; for --against URL its key is UPWELL_AGAINST_API_KEY.
     """
-    from ops.cli import presence
-    from ops.cli.testsets import require_new, save_questions
+    from ops.cli.testsets import save_questions
 
     here = find_api()
     measured = systems(here, mode, against)
     if [questions is not None, from_feedback, synthesize is not None].count(True) != 1:
         raise UsageError("Name a test set, or --from-feedback, or --synthesize N: one of the three.")
-    if save is not None:
-        require_new(save)
-    if per_query is not None:
-        _write(per_query, "")  # now, and not when everything has been measured
+    _make_room(save, per_query)
     if synthesize is not None:
         asked, more = _written(here, synthesize, seed, parallel)
     else:
         asked, more = _read(here, questions)
     asked = asked[:most]
-    more |= {"documents": presence.presence(here, asked)}
-    if (fault := presence.told(more["documents"])) is not None:
-        remark(f"upwell: {fault}")
+    more |= {"documents": _presence(here, asked)}
     if save is not None:
         save_questions(save, asked)
     report, rows = _measure(asked, measured, answers, k, span_k, parallel)
@@ -98,6 +92,26 @@ def evaluate(
         print_json(report)
     else:
         _tell(report, len(asked), save)
+
+
+def _make_room(save: Path | None, per_query: Path | None) -> None:
+    """Fail now where what is measured could not be kept, and not when everything has been measured."""
+    from ops.cli.testsets import require_new
+
+    if save is not None:
+        require_new(save)
+    if per_query is not None:
+        _write(per_query, "")
+
+
+def _presence(here: Api, asked: Sequence[Question]) -> dict[str, Any]:
+    """Return which documents of the questions are in the index, and say it when some are not."""
+    from ops.cli import presence
+
+    found = presence.presence(here, asked)
+    if (fault := presence.told(found)) is not None:
+        remark(f"upwell: {fault}")
+    return found
 
 
 def _tell(report: dict[str, Any], questions: int, saved: Path | None) -> None:

@@ -68,26 +68,36 @@ def search(
     if as_json:
         print_json(answer)
         return
-    hits = answer.get("hits", [])
+    _tell(answer, asked=mode)
+    for number, hit in enumerate(answer.get("hits", []), 1):
+        _show(number, hit, explain=explain)
+    if facets:
+        _count(answer)
+
+
+def _tell(answer: dict[str, Any], *, asked: Mode) -> None:
+    """Say what whoever asked should know before the hits."""
     if answer.get("degraded"):
         remark(f"upwell: searched {answer.get('mode')}. {clean(answer['degraded'])}")
-    elif answer.get("mode") and answer["mode"] != mode.value:
+    elif answer.get("mode") and answer["mode"] != asked.value:
         remark(f"upwell: searched {answer['mode']} only; vectors are not available right now. See: upwell status")
     if answer.get("note"):
         remark(f"upwell: {clean(answer['note'])}")
-    if not hits:
+    if not answer.get("hits"):
         remark("Nothing found. What is indexed: upwell documents list")
     elif answer.get("weak"):
         remark("upwell: nothing here seems to be about this. What is nearest:")
-    for number, hit in enumerate(hits, 1):
-        _show(number, hit, explain=explain)
-    over = answer.get("facets_over") or {}
+
+
+def _count(answer: dict[str, Any]) -> None:
+    """Print the values of each facet, and over what they were counted."""
     for field, values in (answer.get("facets") or {}).items():
         counts = ", ".join(f"{each['value']} ({each['count']})" for each in values)
         print(f"{clean(field)}: {clean(counts) or 'none'}")
+    over = answer.get("facets_over") or {}
     if over.get("note"):
         remark(f"upwell: {clean(over['note'])}")
-    if facets and not over.get("complete", True):
+    if not over.get("complete", True):
         remark(f"upwell: counted over {over['documents']} documents, the best; more fit. Narrow it with --filter.")
 
 
