@@ -325,3 +325,34 @@ def test_nothing_is_a_fine_batch(index):
     assert index.vectors_of([]) == {}
 
     assert index.stored(DOC) == {}
+
+
+NOT_YET = {
+    "stored": lambda index: index.stored(DOC),
+    "put": lambda index: index.put([point(0)], 1),
+    "restate": lambda index: index.restate([point(0)], 1),
+    "restamp": lambda index: index.restamp([IDS[0]], "v", 1),
+    "drop": lambda index: index.drop([IDS[0]], 1),
+    "drop_document": lambda index: index.drop_document(DOC, 1),
+    "pending": lambda index: index.pending(DOC),
+    "vectors_of": lambda index: index.vectors_of(["d0"]),
+    "put_vectors": lambda index: index.put_vectors([(IDS[0], VECTOR)]),
+    "mark_refused": lambda index: index.mark_refused([IDS[0]]),
+}
+
+
+@pytest.mark.parametrize("asked", NOT_YET.values(), ids=NOT_YET)
+def test_a_collection_is_asked_nothing_before_it_is_ready(asked, httpserver, collection):
+    class NotYet(Exception):
+        pass
+
+    def ready():
+        raise NotYet
+
+    url = httpserver.url_for("").rstrip("/")
+    index = qdrant.QdrantIndex(qdrant.connect(IndexSettings(qdrant_url=url)), collection, url, ready)
+
+    with pytest.raises(NotYet):
+        asked(index)
+
+    assert httpserver.log == []

@@ -14,7 +14,7 @@ from workers.contract.states import State
 from workers.errors import EmbedderUnavailable, IndexUnavailable
 from workers.indexing import recipe
 from workers.indexing.ledger import Indexed, Ledger
-from workers.indexing.preflight import RefusesToStart, _warn_of_open_doors, preflight
+from workers.indexing.preflight import RefusesToStart, _warn_of_open_doors, furnish, preflight
 from workers.indexing.settings import IndexWorkerSettings
 
 SEEN = Observation("docs", b"a.txt", Stat(10, 20, 30))
@@ -47,7 +47,10 @@ def start(qdrant_url, collection, ledger):
         settings = IndexWorkerSettings(
             qdrant_url=url, collection=collection, embeddings_model=model, start_timeout=0.5, qdrant_timeout=2
         )
-        return preflight(settings, ledger, qdrant.connect(settings), endpoint)
+        client = qdrant.connect(settings)
+        checked = preflight(settings, ledger, client, endpoint)
+        furnish(settings, client, checked)
+        return checked
 
     return check
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -110,12 +110,18 @@ def translated(url: str) -> Iterator[None]:
 
 
 class QdrantIndex:
-    """One physical collection, as index workers write it."""
+    """One physical collection, as index workers write it.
 
-    def __init__(self, client: QdrantClient, collection: str, url: str) -> None:
+    ``ready`` is called before each request: it returns when the collection has its payload indexes, or raises why not.
+    """
+
+    def __init__(
+        self, client: QdrantClient, collection: str, url: str, ready: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
         self._collection = collection
         self._url = url
+        self._ready = ready
         self.fields = FieldIndexes(client, collection, lambda: translated(url))
 
     @property
@@ -152,6 +158,7 @@ class QdrantIndex:
         self.put_all([(points, token)])
 
     def put_all(self, puts: Sequence[tuple[Sequence[Point], int]]) -> None:
+        self._ready()
         # One point of each document: what differs within has its index.
         self.fields.see(point.payload for points, _ in puts for point in points[:1])
         operations: list[dict[str, Any]] = []
@@ -175,16 +182,17 @@ class QdrantIndex:
         self._write(operations)
 
     def restate(self, points: Sequence[Point], token: int, was: Mapping[str, StoredPoint] | None = None) -> None:
+        self._ready()
         self.fields.see(point.payload for point in points[:1])  # of one document: what differs within has its index
         for batch in _slices(_restatements(points, token, was or {}), BATCH):
-            with translated(self._url):
+            with self._asking():
                 results = self._client.batch_update_points(self._collection, batch, wait=True)
             for done in results:
                 self._applied(done)
 
     def restamp(self, ids: Sequence[str], version: str, token: int) -> None:
         for batch in _slices(ids, BATCH * 4):
-            with translated(self._url):
+            with self._asking():
                 done = self._client.set_payload(
                     self._collection,
                     payload={"token": token, "version": version},
@@ -247,7 +255,7 @@ class QdrantIndex:
 
     def mark_refused(self, ids: Sequence[str]) -> None:
         for batch in _slices(ids, BATCH):
-            with translated(self._url):
+            with self._asking():
                 done = self._client.set_payload(
                     self._collection,
                     payload={"vector_error": "refused"},
@@ -258,7 +266,7 @@ class QdrantIndex:
 
     def count(self) -> int:
         """Return the number of points in the collection."""
-        with translated(self._url):
+        with self._asking():
             return self._client.count(self._collection, exact=True).count
 
     def _put_vectors(self, batch: Sequence[tuple[str, Vector]]) -> None:
@@ -275,17 +283,23 @@ class QdrantIndex:
             for done in self._ask("/points/batch", {"operations": operations}):
                 self._completed(done["status"])
 
-    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._ready()
         with translated(self._url):
+            yield
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+        with self._asking():
             return ask(self._client, self._collection, path, body, wait=path == "/points/batch")
 
     def _present(self, ids: Sequence[str]) -> set[str]:
-        with translated(self._url):
+        with self._asking():
             found = self._client.retrieve(self._collection, list(ids), with_payload=False)
         return {str(record.id) for record in found}
 
     def _delete(self, condition: m.Filter) -> None:
-        with translated(self._url):
+        with self._asking():
             done = self._client.delete(self._collection, m.FilterSelector(filter=condition), wait=True)
         self._applied(done)
 
@@ -300,7 +314,7 @@ class QdrantIndex:
     def _scroll(self, condition: m.Filter, payload: list[str]) -> Iterator[m.Record]:
         offset: Any = None
         while True:
-            with translated(self._url):
+            with self._asking():
                 records, offset = self._client.scroll(
                     self._collection,
                     scroll_filter=condition,
@@ -334,6 +348,12 @@ def physical_collections(client: QdrantClient, url: str) -> tuple[set[str], dict
 
 def create_collection(client: QdrantClient, name: str, dimensions: int, url: str) -> None:
     """Create the physical collection and its payload indexes, before the first insert.  Twice is the same as once."""
+    found_collection(client, name, dimensions, url)
+    index_payloads(client, name, url)
+
+
+def found_collection(client: QdrantClient, name: str, dimensions: int, url: str) -> None:
+    """Create the physical collection, still without payload indexes.  Twice is the same as once."""
     with translated(url):
         if not client.collection_exists(name):
             try:
@@ -345,6 +365,11 @@ def create_collection(client: QdrantClient, name: str, dimensions: int, url: str
             except UnexpectedResponse as exc:
                 if exc.status_code != 409:  # somebody else was faster
                     raise
+
+
+def index_payloads(client: QdrantClient, name: str, url: str) -> None:
+    """Create the payload indexes of a collection; one that is there costs no time, a new one many syncs of the disk."""
+    with translated(url):
         for field, kind in PAYLOAD_INDEXES.items():
             client.create_payload_index(name, field, field_schema=kind, wait=True)
 

@@ -7,6 +7,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +23,8 @@ from workers.errors import Transient, WorkerError
 from workers.indexing.settings import IndexWorkerSettings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from sqlalchemy import Engine
 
     from workers.indexing.stall import Stall
@@ -39,25 +43,21 @@ def run() -> None:
 
     try:
         _serve(settings)
-    except RefusesToStart as exc:
-        print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_MISCONFIGURED) from None
-    except Transient as exc:
-        print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_UNAVAILABLE) from None
-    except WorkerError as exc:
-        print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_MISCONFIGURED) from None
-    except schema.LedgerUnusable as exc:
-        print(f"upwell: {exc}", file=sys.stderr)
-        raise SystemExit(EXIT_MISCONFIGURED) from None
+    except (RefusesToStart, WorkerError, schema.LedgerUnusable) as exc:
+        raise SystemExit(_told(exc)) from None
+
+
+def _told(exc: BaseException) -> int:
+    """Tell people why this process ends; returns the code with which it does."""
+    print(f"upwell: {exc}", file=sys.stderr)
+    return EXIT_UNAVAILABLE if isinstance(exc, Transient) else EXIT_MISCONFIGURED
 
 
 def _serve(settings: IndexWorkerSettings) -> None:
     from workers.contract.broker import Hints, make_celery, messages_waiting
     from workers.contract.ending import work
     from workers.indexing.bulk import BulkLane
-    from workers.indexing.facts import COLLECTION_FACT, RECIPE_FACT
+    from workers.indexing.facts import RECIPE_FACT
     from workers.indexing.stall import Stall
     from workers.indexing.tasks import register
     from workers.indexing.wiring import build
@@ -67,13 +67,13 @@ def _serve(settings: IndexWorkerSettings) -> None:
     engine = schema.open_ledger(settings.ledger_url.get_secret_value())
     freed = _hand_back(settings, engine)
     app = make_celery(settings.broker_url.get_secret_value(), settings.key_prefix, "worker")
-    worker, parser = build(settings, engine, Hints(app))
+    built = build(settings, engine, Hints(app))
+    worker = built.worker
     for bulk in (False, True):
         worker.hints.look([document for document, is_bulk in freed if is_bulk == bulk], bulk=bulk)
     stall = Stall(lambda: messages_waiting(settings, (Queue.LIVE, Queue.BULK, Queue.EMBED)))
     register(app, worker, stall, BulkLane(settings.index_concurrency))
     worker.ledger.remember_fact(RECIPE_FACT, worker.pipeline.recipe, replace=True)
-    worker.ledger.remember_fact(COLLECTION_FACT, worker.pipeline.collection, replace=True)
     worker.leases.start()
     worker.embedding.start()
     name = f"index@{socket.gethostname()}-{os.getpid()}"
@@ -84,10 +84,11 @@ def _serve(settings: IndexWorkerSettings) -> None:
         worker.leases.stop()
         worker.leases.give_back()  # first: what is in flight to the embedding endpoint may outlast our patience
         worker.embedding.stop()
-        parser.close()
+        built.parser.close()
         intake.leave(engine, "index-worker")
         engine.dispose()
 
+    built.furnished.add_done_callback(partial(_end_without_a_collection, give_back=give_back))
     work(
         app,
         [Queue.LIVE, Queue.BULK, Queue.EMBED],
@@ -114,6 +115,22 @@ def _hand_back(settings: IndexWorkerSettings, engine: Engine) -> tuple[tuple[str
     if freed.documents or freed.embeddings or texts:
         log.info("lease.handed_back", documents=len(freed.documents), embeddings=freed.embeddings, texts=texts)
     return freed.documents
+
+
+def _end_without_a_collection(furnished: Future[None], give_back: Callable[[], None]) -> None:
+    """End the process when its collection cannot be completed, as it would have ended before it took a message."""
+    exc = furnished.exception()
+    if exc is None:
+        return
+    if isinstance(exc, WorkerError):
+        code = _told(exc)
+    else:
+        log.error("collection.bug", exc_info=exc)
+        code = 1
+    try:
+        give_back()
+    finally:
+        os._exit(code)  # the main thread is Celery's, and hears of nothing but signals
 
 
 def _end_when_stuck(stall: Stall) -> None:

@@ -42,12 +42,13 @@ class Checked:
     space: Space
     collection: str
     canary: Vector | None  # what CANARY was embedded as when the collection was made
+    named: bool  # the alias leads to the collection
 
 
 def preflight(
     settings: IndexWorkerSettings, ledger: Ledger, client: qdrant.Client, embedder: EmbeddingClient
 ) -> Checked:
-    """Check servers, model and collection; create the collection on the very first start.
+    """Check servers, model and collection; create the collection on the very first start, which `furnish` completes.
 
     Raises:
         RefusesToStart: model, dimensions or collection do not fit.
@@ -70,7 +71,7 @@ def preflight(
     if canary is not None:
         _same_model(settings, ledger, collection, canary)
     _recall(settings, ledger, client, collection)
-    qdrant.create_collection(client, collection, space.dimensions, settings.qdrant_url)
+    qdrant.found_collection(client, collection, space.dimensions, settings.qdrant_url)
     found = qdrant.dimensions_of(client, collection, settings.qdrant_url)
     if found != space.dimensions:
         raise RefusesToStart(
@@ -78,11 +79,23 @@ def preflight(
             " Set UPWELL_EMBEDDINGS_MODEL and UPWELL_EMBEDDINGS_DIMENSIONS as they were, or UPWELL_COLLECTION to a new"
             " name: the documents are then indexed again from their files."
         )
-    if current is None:
-        qdrant.point_alias(client, settings.collection, collection, settings.qdrant_url)
     if canary is not None:
         ledger.remember_fact(space_fact(collection), _describe(space, canary))
-    return Checked(space, collection, _remembered(ledger, collection))
+    return Checked(space, collection, _remembered(ledger, collection), named=current is not None)
+
+
+def furnish(settings: IndexWorkerSettings, client: qdrant.Client, checked: Checked) -> None:
+    """Give the collection its payload indexes, and then its name: to be done before the first point is written.
+
+    Apart from `preflight` because files can be parsed meanwhile: the indexes of a new collection take the disk a second.
+    A crash in between is of no consequence: whoever starts next does it all again before its own first point.
+
+    Raises:
+        Transient, Permanent: Qdrant is away, or refuses.
+    """
+    qdrant.index_payloads(client, checked.collection, settings.qdrant_url)
+    if not checked.named:
+        qdrant.point_alias(client, settings.collection, checked.collection, settings.qdrant_url)
 
 
 def _recall(settings: IndexWorkerSettings, ledger: Ledger, client: qdrant.Client, collection: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
@@ -16,12 +19,13 @@ from workers.indexing.canary import Canary
 from workers.indexing.chunk import ChunkOptions
 from workers.indexing.desk import Limits
 from workers.indexing.embed import Embedding
+from workers.indexing.facts import COLLECTION_FACT
 from workers.indexing.leases import Leases, Tally
 from workers.indexing.ledger import Ledger
 from workers.indexing.metadata import FolderRules
 from workers.indexing.parse.limits import Limits as ParseLimits
 from workers.indexing.parse.pool import ParserPool
-from workers.indexing.preflight import Checked, preflight
+from workers.indexing.preflight import Checked, furnish, preflight
 from workers.indexing.recipe import recipe_fingerprint
 from workers.indexing.reconcile import Pipeline
 from workers.indexing.settings import IndexWorkerSettings
@@ -31,8 +35,19 @@ ANSWER_S = 15.0
 """Seconds after an embedding request's timeout in which its vectors are written down, at the longest."""
 
 
-def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> tuple[IndexWorker, ParserPool]:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A worker and what ends with it."""
+
+    worker: IndexWorker
+    parser: ParserPool
+    furnished: Future[None]  # the collection has all that it needs; until then the index is not asked
+
+
+def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> Built:
     """Build the worker and its parser pool; checks servers, model and collection on the way.
+
+    The collection is furnished beside what follows: documents are read and parsed meanwhile.
 
     Raises:
         RefusesToStart: model, dimensions or collection do not fit.
@@ -43,8 +58,17 @@ def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> tuple[
     embedder = EmbeddingClient(settings)
     client = qdrant.connect(settings)
     checked = preflight(settings, ledger, client, embedder)
-    index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url)
-    index.fields.declare(settings.metadata_indexes)
+    furnished: Future[None] = Future()
+    index = qdrant.QdrantIndex(client, checked.collection, settings.qdrant_url, ready=furnished.result)
+
+    def make_ready() -> None:
+        furnish(settings, client, checked)
+        index.fields.declare(settings.metadata_indexes)
+        ledger.remember_fact(
+            COLLECTION_FACT, checked.collection, replace=True
+        )  # housekeepers look after it from now on
+
+    _beside(make_ready, furnished)
     tally, breaker, index_breaker = Tally(), Breaker(), Breaker()
     embedding = _embedding(settings, ledger, index, embedder, checked, breaker, tally)
     pipeline = _pipeline(settings, ledger, index, parser, checked, embedding)
@@ -55,7 +79,21 @@ def build(settings: IndexWorkerSettings, engine: Engine, hints: Hints) -> tuple[
         intake.beat(engine, "index-worker", {"breakers": breakers})
 
     worker = IndexWorker(ledger, pipeline, embedding, Leases(ledger, beat), hints, tally, index_breaker)
-    return worker, parser
+    return Built(worker, parser, furnished)
+
+
+def _beside(work: Callable[[], None], done: Future[None]) -> None:
+    """Do ``work`` on a thread that nobody waits for at the end; ``done`` tells what became of it."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as exc:  # noqa: BLE001 - whoever asks for the result gets it
+            done.set_exception(exc)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="furnish", daemon=True).start()
 
 
 def _ledger(settings: IndexWorkerSettings, engine: Engine) -> Ledger:
