@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from werkzeug import Response
 from ops.api.embeddings import EmbeddingProxy
 from ops.api.errors import ApiError
 from workers.adapters.chat import ChatClient
-from workers.adapters.embeddings import EmbeddingClient, InputRefused
+from workers.adapters.embeddings import EmbeddingClient, InputRefused, _most_words
 from workers.adapters.reranker import RerankerClient
 from workers.contract.settings import EmbeddingSettings
 from workers.errors import (
@@ -188,3 +189,9 @@ def test_a_redirect_takes_neither_text_nor_key_anywhere(httpserver, client, stat
     assert all(request.path != "/elsewhere" for request, _ in httpserver.log)
     assert SECRET not in str(refused.value)
     assert "UPWELL_" in str(refused.value)
+
+
+def test_words_are_never_reckoned_to_be_fewer_than_there_are():
+    white = [char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace()]
+
+    assert [char for char in white if _most_words([f"é{char}b", "漢 \ud800"]) < 4] == []

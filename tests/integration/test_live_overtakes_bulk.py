@@ -12,6 +12,7 @@ from celery.contrib.testing.worker import start_worker
 
 from workers.contract.broker import SPREAD, Hints, make_celery
 from workers.contract.messages import Queue
+from workers.indexing import tasks
 from workers.indexing.bulk import BulkLane
 from workers.indexing.stall import Stall
 from workers.indexing.tasks import register
@@ -98,7 +99,24 @@ def test_an_edit_that_waits_is_looked_at_before_a_message_of_a_backfill_that_cam
     assert worker.done[0] == LIVE
 
 
-def test_documents_that_find_no_place_go_back_together_and_walk_together_later(app):
+def test_an_edit_is_looked_at_by_the_thread_that_waits_with_a_message_of_a_backfill(app, monkeypatch):
+    monkeypatch.setattr(tasks, "TURNS", 10**6)  # it never gives up
+    hints = Hints(app)
+    worker = SlowWorker(hints)
+    register(app, worker, Stall(lambda: 0), BulkLane(THREADS))
+    hints.look(BULK, bulk=True)
+
+    with start_worker(app, pool="threads", concurrency=THREADS, perform_ping_check=False, queues=[Queue.BULK.value]):
+        wait_for(lambda: worker.busy == 1)
+        worker.live.append(LIVE)
+        wait_for(lambda: worker.done == [LIVE])
+        worker.go_on.set()
+        wait_for(lambda: len(worker.done) == 1 + len(BULK))
+
+
+def test_documents_that_find_no_place_go_back_together_and_walk_together_later(app, monkeypatch):
+    monkeypatch.setattr(tasks, "TURNS", 1)
+
     class CountedHints(Hints):
         sent_back = 0
 

@@ -13,7 +13,7 @@ from tests.support.workbench import Workbench
 from workers.contract.states import State
 from workers.errors import DocumentEncrypted, IndexUnavailable, ParserCrashed
 from workers.indexing.deadline import LeaseLost
-from workers.indexing.ledger import SMALL
+from workers.indexing.ledger_statements import SMALL
 
 
 @pytest.fixture

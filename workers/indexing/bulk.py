@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 0.25
-"""How long a bulk hint waits for a place before it goes back to the end of its queue: an edit's longest wait here."""
+"""How long a bulk hint waits for a place before edits are looked for again: an edit's longest wait here."""
+TURNS = 8
+"""How often it does so before it goes back to the end of its queue: whatever else waits there has its turn as well."""
 
 
 class BulkLane:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from sqlalchemy import (
     BindParameter,
     Column,
-    Dialect,
     Engine,
     Float,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     bindparam,
@@ -48,6 +48,7 @@ from sqlalchemy.engine import Connection
 
 from workers.contract import schema
 from workers.indexing.handback import Ended
+from workers.indexing.plain import each
 
 Vector = NDArray[np.float32]
 
@@ -108,12 +109,11 @@ class EmbeddingCache:
         found: dict[str, Vector] = {}
         stale: list[bytes] = []
         with schema.reading(self._room()).connect() as connection:
-            now = _now(connection)
             for page in _pages([bytes.fromhex(key) for key in keys]):
-                for key, vector, used_at in connection.execute(_KNOWN, {"page": page}):
-                    found[key.hex()] = _unpacked(vector)
-                    if used_at < now - TOUCH_S:
-                        stale.append(key)
+                rows = connection.execute(_KNOWN, {"page": page}).all()
+                long_ago = _now(connection) - TOUCH_S if rows else 0.0
+                found |= {key.hex(): _unpacked(vector) for key, vector, _ in rows}
+                stale += [key for key, _, used_at in rows if used_at < long_ago]
         if stale:
             self._touch(stale)
         return found
@@ -132,14 +132,14 @@ class EmbeddingCache:
             for page in _pages(raw):
                 # Row by row: a statement with many rows in it would be another for each number of rows.
                 rows = [{"key": key, "owner": mark, "until": now + self.flight_s, "now": now} for key in page]
-                taken = _each(connection, _wish(connection.dialect.name), rows)
+                taken = each(connection, _wish(connection.dialect.name), rows)
                 # As nearly always: nobody else wants one of them, and there is nothing to ask.
                 mine = page if taken == len(page) else connection.scalars(_MINE, {"page": page, "mark": mark})
                 ours.update(mine)
                 # After the claim: whoever held it before has left the vector in the same moment as the claim.
                 for key, vector, _ in connection.execute(_KNOWN, {"page": page}):
                     known[key.hex()] = _unpacked(vector)
-            arrived = [key for key in ours if key.hex() in known]
+            arrived = [key for key in ours if key.hex() in known] if known else []
             _forget_flights(connection, arrived)
         fetched = frozenset(key.hex() for key in ours) - known.keys()
         return Flight(fetched, known, frozenset(key.hex() for key in raw) - fetched - known.keys())
@@ -158,7 +158,7 @@ class EmbeddingCache:
                     {"key": key, "vector": fresh[key], "bytes": len(fresh[key]) + ROW_BYTES, "used_at": now}
                     for key in page
                 ]
-                _each(connection, _keeping(connection.dialect.name), rows)
+                each(connection, _keeping(connection.dialect.name), rows)
                 _forget_flights(connection, page)
 
     def release(self, keys: Iterable[str]) -> None:
@@ -309,28 +309,18 @@ _MINE = select(flights.c.key).where(flights.c.key.in_(_PAGE), flights.c.owner ==
 _FORGETTING = delete(flights).where(flights.c.key == bindparam("key"))
 
 
-def _each(connection: Connection, statement: Any, rows: Sequence[dict[str, Any]]) -> int:
-    """Execute a statement for many rows whose values the driver takes as they are; returns how many it changed.
-
-    SQLAlchemy would look at each value of each row for something to convert, which takes longer than storing them.
-    """
-    made = _compiled(statement, connection.dialect, tuple(rows[0]))
-    values = [tuple(row[name] for name in made.positiontup) for row in rows] if made.positional else list(rows)
-    return connection.exec_driver_sql(str(made), values).rowcount
-
-
-@lru_cache(maxsize=8)
-def _compiled(statement: Any, dialect: Dialect, columns: tuple[str, ...]) -> Any:
-    return statement.compile(dialect=dialect, column_keys=columns)
-
-
 def _forget_flights(connection: Connection, keys: Sequence[bytes]) -> None:
     if keys:
-        _each(connection, _FORGETTING, [{"key": key} for key in keys])
+        each(connection, _FORGETTING, [{"key": key} for key in keys])
 
 
 def _now(connection: Connection) -> float:
-    return float(connection.scalar(select(schema.now(connection))) or 0.0)
+    return float(connection.scalar(_clock(connection.dialect.name)) or 0.0)
+
+
+@cache
+def _clock(dialect: str) -> Select[tuple[float]]:
+    return select(schema.clock(dialect))
 
 
 def _pages(keys: Sequence[bytes]) -> Iterable[Sequence[bytes]]:

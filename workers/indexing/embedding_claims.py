@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Engine, Integer, Text, Update, bindparam, cas
 from workers.contract import schema
 from workers.contract.schema import documents
 from workers.contract.states import State
+from workers.indexing.plain import each
 
 LEXICAL_ONLY = "Lexical search only for now."
 """How the reason of a document begins whose dense vectors wait for the embedding endpoint."""
@@ -110,23 +111,23 @@ class EmbeddingClaims:
 
     def embedded(self, done: Sequence[Embedded]) -> None:
         """Record progress of some documents; one that an attempt has changed meanwhile only learns its cost."""
-        spent = [{"document": each.claim.document_id, "spent": each.tokens} for each in done if each.tokens]
+        spent = [{"document": one.claim.document_id, "spent": one.tokens} for one in done if one.tokens]
         with self._engine.begin() as connection:
             if spent:
-                connection.execute(_SPENDING, spent)
+                each(connection, _SPENDING, spent)
             for ready in (True, False):
                 told = [
                     {
-                        "document": each.claim.document_id,
-                        "claimed": each.claim.token,
-                        "left": each.pending,
-                        "told": each.reason,
+                        "document": one.claim.document_id,
+                        "claimed": one.claim.token,
+                        "left": one.pending,
+                        "told": one.reason,
                     }
-                    for each in done
-                    if (each.pending == 0) == ready
+                    for one in done
+                    if (one.pending == 0) == ready
                 ]
                 if told:
-                    connection.execute(self._ready if ready else self._further, told)
+                    each(connection, self._ready if ready else self._further, told)
 
     def postpone_embeddings(self, claims: Sequence[EmbeddingClaim], *, retry_in_s: float, reason: str | None) -> None:
         """Give embedding claims back: the endpoint is away.  No attempt is counted; lexical search goes on."""

@@ -14,39 +14,30 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    BindParameter,
     ColumnElement,
     Engine,
-    Float,
-    Row,
-    Select,
-    String,
-    Update,
     and_,
-    bindparam,
     case,
     func,
     null,
     or_,
-    select,
     update,
 )
 from sqlalchemy.engine import Connection
 
 from workers.contract import schema
-from workers.contract.schema import documents, sources
+from workers.contract.schema import documents
 from workers.contract.states import State
 from workers.indexing.cache import EmbeddingCache
 from workers.indexing.deadline import Deadline, LeaseLost, awake
-from workers.indexing.due import Due, has_work, is_free
+from workers.indexing.due import Due
 from workers.indexing.embedding_claims import EmbeddingClaims
 from workers.indexing.facts import Facts
+from workers.indexing.ledger_statements import BEFORE, COMMITTED, HOME, HOMES, Statements
+from workers.indexing.plain import one
 
 LEASE_S = 120.0
 MAX_ATTEMPTS = 3
-SMALL = 1 << 20
-"""Largest file in bytes that walks in company: what it is made into is held until all have come as far."""
 LATE_WRITES_S = 150.0
 """After a takeover, how long a write of the dead attempt may still be on its way: the lease plus a client timeout."""
 
@@ -117,23 +108,9 @@ class Ledger(EmbeddingClaims, Due, Facts):
         self.vectors = EmbeddingCache(engine, owner)
         self._late_writes_s = late_writes_s
 
-    # Statements that depend on the engine, made at first use: to make one takes longer than to execute it.
-
     @cached_property
-    def _claiming(self) -> Update:
-        return _claiming(self._engine.dialect.name)
-
-    @cached_property
-    def _fresh(self) -> Select[tuple[str]]:
-        return _fresh(self._engine.dialect.name)
-
-    @cached_property
-    def _taking(self) -> Update:
-        return _taking(self._engine.dialect.name)
-
-    @cached_property
-    def _committing(self) -> Update:
-        return _committing(self._engine.dialect.name)
+    def _say(self) -> Statements:
+        return Statements(self._engine.dialect.name)
 
     # ------------------------------------------------------------------ one document
 
@@ -145,11 +122,11 @@ class Ledger(EmbeddingClaims, Due, Facts):
         """
         asked_at = awake()
         with self._engine.begin() as connection:
-            before = connection.execute(_BEFORE, {"document": document_id}).one_or_none()
+            before = connection.execute(BEFORE, {"document": document_id}).one_or_none()
             if before is None:
                 return None
             row = connection.execute(
-                self._claiming,
+                self._say.claiming,
                 {
                     "document": document_id,
                     "current": recipe,
@@ -160,7 +137,7 @@ class Ledger(EmbeddingClaims, Due, Facts):
             ).one_or_none()
             if row is None:
                 return None
-            home = connection.execute(_HOME, {"source": row.source}).one_or_none()
+            home = connection.execute(HOME, {"source": row.source}).one_or_none()
         # A verify that is still to come counts as well: until it is done, nobody knows what the index holds.
         doubt = before.lease_until is not None or before.verify_at is not None
         return _claim(row, home, Deadline(asked_at, self.lease_s), doubt=doubt)
@@ -173,13 +150,13 @@ class Ledger(EmbeddingClaims, Due, Facts):
         """
         asked_at = awake()
         with self._engine.begin() as connection:
-            free = connection.scalars(self._fresh, {"page": document_ids, "current": recipe}).all()
+            free = connection.scalars(self._say.fresh, {"page": document_ids, "current": recipe}).all()
             if not free:
                 return []
             taken = {"page": free, "owner": self._owner, "lease": self.lease_s}
-            rows = connection.execute(self._taking, taken).all()
-            names = {row.source for row in rows}
-            homes = {home.name: home for home in connection.execute(select(sources).where(sources.c.name.in_(names)))}
+            rows = connection.execute(self._say.taking, taken).all()
+            names = sorted({row.source for row in rows})
+            homes = {home.name: home for home in connection.execute(HOMES, {"page": names})}
         deadline_of = {row.id: Deadline(asked_at, self.lease_s) for row in rows}
         return [_claim(row, homes.get(row.source), deadline_of[row.id], doubt=False) for row in rows]
 
@@ -226,8 +203,9 @@ class Ledger(EmbeddingClaims, Due, Facts):
         return [told[claim.document_id] for claim, _ in done]
 
     def _commit(self, connection: Connection, claim: Claim, indexed: Indexed) -> bool | None:
-        row = connection.execute(
-            self._committing,
+        row = one(
+            connection,
+            self._say.committing,
             {
                 "document": claim.document_id,
                 "claimed": claim.token,
@@ -236,9 +214,9 @@ class Ledger(EmbeddingClaims, Due, Facts):
                 "embed_lease": self.lease_s if indexed.embeds_here else None,
                 "embed_owner": self._owner if indexed.embeds_here else None,
                 "size": indexed.size,
-                **{name: getattr(indexed, name) for name in _COMMITTED},
+                **{name: getattr(indexed, name) for name in COMMITTED},
             },
-        ).one_or_none()
+        )
         return None if row is None else bool(row.moved_on)
 
     def confirm(self, claim: Claim) -> Confirmed:
@@ -383,108 +361,7 @@ def backoff_s(attempt: int) -> float:
     return min(3600.0, 5.0 * 2.0 ** max(0, attempt - 1)) * random.uniform(0.7, 1.3)  # noqa: S311 - no secret
 
 
-_PAGE: BindParameter[Any] = bindparam("page", expanding=True)
-_BEFORE = select(documents.c.lease_until, documents.c.verify_at).where(documents.c.id == bindparam("document"))
-_HOME = select(sources).where(sources.c.name == bindparam("source"))
-
-
-def _claiming(dialect: str) -> Update:
-    """Return the statement of a claim."""
-    now = schema.clock(dialect)
-    due_verify = and_(documents.c.verify_at.is_not(None), documents.c.verify_at <= now)
-    taken_over = documents.c.lease_until.is_not(None)
-    something_to_do = has_work(now, bindparam("current", type_=String))
-    return (
-        update(documents)
-        .where(documents.c.id == bindparam("document"), something_to_do, is_free(now))
-        .values(
-            token=documents.c.token + 1,
-            lease_until=now + bindparam("lease", type_=Float),
-            lease_owner=bindparam("owner"),
-            attempts=documents.c.attempts + 1,
-            state=State.PARSING,
-            verify_at=case(
-                (taken_over, now + bindparam("late", type_=Float)), (due_verify, null()), else_=documents.c.verify_at
-            ),
-        )
-        .returning(*documents.c)
-    )
-
-
-def _fresh(dialect: str) -> Select[tuple[str]]:
-    """Return the question which documents may walk in company."""
-    small = or_(documents.c.seen_size <= SMALL, documents.c.wanted == "absent")
-    never_tried = and_(documents.c.attempts == 0, documents.c.next_try_at.is_(None))
-    no_doubt = and_(documents.c.lease_until.is_(None), documents.c.verify_at.is_(None))
-    something_to_do = has_work(schema.clock(dialect), bindparam("current", type_=String))
-    return (
-        select(documents.c.id)
-        .where(documents.c.id.in_(_PAGE), something_to_do, small, never_tried, no_doubt)
-        .order_by(documents.c.id)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _taking(dialect: str) -> Update:
-    """Return the statement that claims those documents."""
-    return (
-        update(documents)
-        .where(documents.c.id.in_(_PAGE))
-        .values(
-            token=documents.c.token + 1,
-            lease_until=schema.clock(dialect) + bindparam("lease", type_=Float),
-            lease_owner=bindparam("owner"),
-            attempts=1,
-            state=State.PARSING,
-        )
-        .returning(*documents.c)
-    )
-
-
-_COMMITTED = (
-    "version",
-    "recipe",
-    "collection",
-    "chunks",
-    "vectors_pending",
-    "reason",
-    "error_class",
-    "title",
-    "filetype",
-    "parse_ms",
-)
-"""Columns that a commit writes as they are in `Indexed`."""
-
-
-def _committing(dialect: str) -> Update:
-    """Return the statement of a commit."""
-    now = schema.clock(dialect)
-    generation = bindparam("generation", type_=BigInteger)
-    moved_on = documents.c.desired_generation != generation
-    return (
-        update(documents)
-        .where(documents.c.id == bindparam("document"), documents.c.token == bindparam("claimed", type_=BigInteger))
-        .values(
-            **{name: bindparam(name) for name in _COMMITTED},
-            indexed_generation=generation,
-            bytes=bindparam("size"),
-            state=case((moved_on, State.QUEUED.value), else_=bindparam("new_state", type_=String)),
-            attempts=0,
-            interruptions=0,
-            next_try_at=None,
-            lease_until=None,
-            lease_owner=None,
-            embed_lease_owner=bindparam("embed_owner"),
-            embed_lease_until=now + bindparam("embed_lease", type_=Float),  # null where nobody goes on with it
-            embed_next_try_at=None,
-            searchable_at=now,
-            indexed_at=now,
-        )
-        .returning(moved_on.label("moved_on"))
-    )
-
-
-def _claim(row: Row[Any], home: Row[Any] | None, deadline: Deadline, *, doubt: bool) -> Claim:
+def _claim(row: Any, home: Any, deadline: Deadline, *, doubt: bool) -> Claim:
     return Claim(
         document_id=row.id,
         source=row.source,

@@ -87,7 +87,7 @@ def preflight(
 def furnish(settings: IndexWorkerSettings, client: qdrant.Client, checked: Checked) -> None:
     """Give the collection its payload indexes, and then its name: to be done before the first point is written.
 
-    Apart from `preflight` because files can be parsed meanwhile: the indexes of a new collection take the disk a second.
+    Apart from `preflight` because files can be parsed meanwhile: new indexes take the disk a second and more.
     A crash in between is of no consequence: whoever starts next does it all again before its own first point.
 
     Raises:

@@ -82,6 +82,16 @@ class Outcome:
     asked_index: bool = True  # False: the bytes were the indexed ones, and nobody asked Qdrant anything
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """How many points were added, removed and kept, and which still lack a dense vector."""
+
+    added: int
+    removed: int
+    kept: int
+    pending: list[Point]
+
+
 class Handover(Protocol):
     """Who goes on with the dense vectors in this process, without reading the texts back from the index."""
 
@@ -203,29 +213,16 @@ class Pipeline:
             rules=self.rules,
         )
         points = self._points(claim, look, version, facts, described, wanted)
-        stored = yield from self._stored(claim)
-        added = yield from self._with_known_vectors([point for point in points if point.id not in stored])
-        kept = [point for point in points if point.id in stored]
-
-        for start in range(0, len(added), WRITE_BATCH):
-            yield Put(added[start : start + WRITE_BATCH], claim.token, claim.deadline)
-        if kept:  # with none, what we have just put is ours, and no older attempt can take it away
-            self._restate(claim, kept, stored, version)
-            stored = self.index.stored(claim.document_id)
-            if not _holds(stored, points, claim.token):
-                return None
-        stale = stored.keys() - {point.id for point in points}
-        self._write(claim, sorted(stale), self.index.drop)
-
-        if look_again(claim.root, claim.raw_path) != look:
+        written = yield from self._written(claim, points, version)
+        if written is None or look_again(claim.root, claim.raw_path) != look:
             return None
-        pending = [point for point in added if point.vector is None]
-        pending += [point for point in kept if not (stored[point.id].embedded or stored[point.id].refused)]
+        pending = written.pending
+        state = State.EMBEDDING if pending else State.READY
         here = bool(pending) and self.handover is not None and self.handover.has_room(bulk=claim.bulk)
         moved_on = yield from steps.commit(
             claim,
             Indexed(
-                state=State.EMBEDDING if pending else State.READY,
+                state=state,
                 version=version,
                 recipe=self.recipe,
                 collection=self.collection,
@@ -242,19 +239,38 @@ class Pipeline:
         if here and self.handover is not None:
             wanted_vectors = [Wanted(point.id, self.space.cache_key(point.text), point.text) for point in pending]
             self.handover.offer(claim.document_id, claim.token, bulk=claim.bulk, wanted=wanted_vectors)
-        state = State.EMBEDDING if pending else State.READY
         return Outcome(
             document_id=claim.document_id,
             state=state,
-            added=len(added),
-            removed=len(stale),
-            kept=len(kept),
+            added=written.added,
+            removed=written.removed,
+            kept=written.kept,
             vectors_pending=len(pending),
             embeds_here=here,
             moved_on=moved_on,
             parse_s=parse_ms / 1000,
             store_s=time.monotonic() - started,
         )
+
+    def _written(self, claim: Claim, points: list[Point], version: str) -> Walk[_Written | None]:
+        """Make the index hold these points of the document and no others; None when it moved on under us."""
+        stored = yield from self._stored(claim)
+        added = yield from self._with_known_vectors([point for point in points if point.id not in stored])
+        kept = [point for point in points if point.id in stored]
+
+        for start in range(0, len(added), WRITE_BATCH):
+            yield Put(added[start : start + WRITE_BATCH], claim.token, claim.deadline)
+        if kept:  # with none, what we have just put is ours, and no older attempt can take it away
+            self._restate(claim, kept, stored, version)
+            stored = self.index.stored(claim.document_id)
+            if not _holds(stored, points, claim.token):
+                return None
+        stale = stored.keys() - {point.id for point in points}
+        self._write(claim, sorted(stale), self.index.drop)
+
+        pending = [point for point in added if point.vector is None]
+        pending += [point for point in kept if not (stored[point.id].embedded or stored[point.id].refused)]
+        return _Written(len(added), len(stale), len(kept), pending)
 
     def _restate(self, claim: Claim, kept: list[Point], stored: dict[str, StoredPoint], version: str) -> None:
         """Chunks that stay keep their vectors.  One write renews the fence of all; only those that differ get more."""
@@ -350,7 +366,7 @@ class Pipeline:
         }
         return [
             Point(
-                id=piece.id,
+                id=piece.id_of(digest),
                 text=piece.embedded_text,
                 payload={
                     "content": piece.content,
@@ -358,13 +374,13 @@ class Pipeline:
                     "doc_id": claim.document_id,
                     "version": version,
                     "chunk_index": piece.index,
-                    "digest": piece.digest,
+                    "digest": digest,
                     "tenant": TENANT,
                 },
                 name=claim.path if piece.first else None,
                 words=piece.words,
             )
-            for piece in wanted
+            for piece, digest in ((piece, piece.digest) for piece in wanted)
         ]
 
 

@@ -17,7 +17,7 @@ from workers.contract.messages import (
     MessageRejected,
     decode,
 )
-from workers.indexing.bulk import BulkLane
+from workers.indexing.bulk import TURNS, BulkLane
 from workers.indexing.stall import Stall
 from workers.indexing.worker import IndexWorker
 
@@ -41,15 +41,14 @@ def register(app: Celery, worker: IndexWorker, stall: Stall, bulk: BulkLane) -> 
 
     def in_turn(keys: list[str]) -> None:
         # The broker hands queues out in turn, one message each, and one of a backfill takes as long as many edits.
-        worker.look_live()
-        with bulk.place() as free:
-            if not free:
-                # To the end of the queue, as it came: they walk together wherever they find a place.
-                worker.hints.look_together(keys)  # a lost hint is the sweep's
-            elif len(keys) == 1:
-                worker.look(keys[0])
-            else:
-                worker.look_all(keys)
+        for _ in range(TURNS):
+            worker.look_live()
+            with bulk.place() as free:
+                if free:
+                    worker.look(keys[0]) if len(keys) == 1 else worker.look_all(keys)
+                    return
+        # To the end of the queue, as it came: they walk together wherever they find a place.
+        worker.hints.look_together(keys)  # a lost hint is the sweep's
 
     @app.task(name=TASK_EMBED, shared=False)  # type: ignore[untyped-decorator]
     def embed_pending(raw: Any) -> None:

@@ -104,4 +104,8 @@ class Chunk:
     @property
     def id(self) -> str:
         """Point id (uuid5)."""
-        return chunk_id(self.document_id, self.digest, self.occurrence, first=self.first)
+        return self.id_of(self.digest)
+
+    def id_of(self, digest: str) -> str:
+        """Return the point id for whoever knows the digest already."""
+        return chunk_id(self.document_id, digest, self.occurrence, first=self.first)
