@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,9 @@ from workers.adapters import bm25, language
 from workers.adapters.bm25 import document_vector, languages_of, search_vector, spaced_words
 from workers.adapters.language import language_of
 from workers.adapters.stop_words import STOP_WORDS
+from workers.indexing.chunk import ChunkOptions, embedded_text
+from workers.indexing.cut import TOGETHER, cut
+from workers.indexing.values import DocumentMetadata, Element, Parsed
 from workers.query.words import Terms
 
 TEXTS = {
@@ -88,6 +92,17 @@ def test_a_stored_text_has_every_token_that_qdrant_infers_for_its_words(text):
     spaced = "".join(" " if "\u4e00" <= letter <= "\u9fff" else letter for letter in text)
 
     assert set(Bm25().embed_document(spaced).indices) <= set(document_vector(text).indices)
+
+
+def test_every_piece_of_a_long_document_has_its_own_words():
+    several = [*TEXTS.values(), "发票金额 total", "getUserName(max_retries)"]
+    elements = tuple(Element("text", f"{text} {number} " * 9) for number in range(8) for text in several)
+
+    parts = cut(Parsed(elements, DocumentMetadata()), ChunkOptions()).pieces
+    alone = [document_vector(embedded_text(part.heading, part.content)) for part in parts]
+
+    assert len(parts) > TOGETHER
+    assert [part.words for part in parts] == [(array("I", each.indices), array("f", each.values)) for each in alone]
 
 
 @pytest.mark.parametrize(
