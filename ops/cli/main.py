@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 from ops.cli.errors import CliError
-from ops.cli.output import fit_locale
 from workers.contract.exits import EXIT_MISCONFIGURED
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def command_line(words: Sequence[str] = ()) -> typer.Typer:
 def main() -> NoReturn:
     """Run a command; expected failures are one line on standard error."""
     words = sys.argv[1:]
-    fit_locale()
     try:
         if words[:1] == ["up"]:
             from ops.up.ahead import begun
@@ -96,6 +95,7 @@ def main() -> NoReturn:
 
 def _run(words: Sequence[str], children: Children | None = None) -> int:
     """Run the command that ``words`` are; returns its exit code."""
+    _fit_locale()
     try:
         command_line(words)(words, obj=children)
     except SystemExit as exc:
@@ -111,6 +111,13 @@ def _run(words: Sequence[str], children: Children | None = None) -> int:
             raise
         return _fail(faults, EXIT_MISCONFIGURED)
     return 0
+
+
+def _fit_locale() -> None:
+    """Let what a locale has no letters for be printed as an escape: a name is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, code: int) -> int:

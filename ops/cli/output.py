@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from io import TextIOWrapper
 from typing import Any
 
 import typer
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs.")
-
-
-def fit_locale() -> None:
-    """Let what a locale has no letters for be printed as an escape: a name is no reason to fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(value: Any) -> None:

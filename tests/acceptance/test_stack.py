@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from tests.support.stack import ROOT, Stack, environment, living
+from workers.contract.exits import EXIT_TAKEN
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -214,7 +215,7 @@ def test_a_second_start_on_the_same_data_is_refused_and_says_where_the_first_is(
         capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=60,
     )  # fmt: skip
 
-    assert done.returncode == 1
+    assert done.returncode == EXIT_TAKEN
     assert str(stack.process.pid) in done.stderr
     assert stack.state["addresses"]["api"] in done.stderr
 
