@@ -22,7 +22,7 @@ import typer
 
 from ops.cli.errors import CliError
 from ops.cli.findings import Finding
-from ops.cli.output import JSON_OPTION, print_json
+from ops.cli.output import JSON_OPTION, counted, print_json
 
 SPACE_NEEDED = 500 * 1024 * 1024
 PATIENCE_S = 40.0
@@ -305,6 +305,6 @@ def _parse_check(pool: Any, file: Path, make: Callable[[], bytes]) -> Callable[[
         text = " ".join(" ".join(element.text.split()) for element in parsed.elements)
         if WORDS not in text:
             raise _Wrong("it was read, but its text was not found in it", "Install Upwell again.")
-        return f"{len(parsed.elements)} elements"
+        return counted(len(parsed.elements), "element")
 
     return check

@@ -30,7 +30,7 @@ def examine(
     monkeypatch.setattr(doctor, "_broker", lambda settings, place: "fine")
     monkeypatch.setattr(doctor, "_qdrant", lambda settings, place: "fine")
     monkeypatch.setattr(doctor, "_embeddings", lambda settings: "fine")
-    monkeypatch.setattr(doctor, "_parsers", lambda place: [doctor.Finding("reading .txt", "ok", "1 elements")])
+    monkeypatch.setattr(doctor, "_parsers", lambda place: [doctor.Finding("reading .txt", "ok", "1 element")])
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["upwell", "doctor", *words])
