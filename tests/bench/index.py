@@ -6,8 +6,9 @@
 All index the same folder through the same embedding endpoint (tests/support/endpoint.py: no cost of its own but what is
 asked for) into Qdrant's engine behind the embedded server.  Upwell is `upwell up`, its start included; with --running
 it is a stack that has been started over an empty folder, into which the files are moved.  A peer is one
-process per step, its imports included (tests/bench/peers).  CPU and memory are those of the system under test: all of
-Upwell's processes with its Qdrant and broker, a peer's process without the Qdrant it writes to.
+process per step, its imports included (tests/bench/peers), with --running from when it has imported everything.
+CPU and memory are those of the system under test: all of Upwell's processes with its Qdrant and broker, a peer's
+process without the Qdrant it writes to.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from tests.support.stack import ROOT, Stack, environment
 PEERS = ("langchain", "llamaindex", "haystack", "cocoindex")
 UNSTRUCTURED = "unstructured"  # runs only where it is named
 DIMENSIONS = 384
+MEMORY_EVERY = 5
+"""Seconds between two looks at memory: to add up the pages of a dozen processes takes some 60 ms of a processor,
+which on two that are busy is felt by the system with many processes only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +181,11 @@ class Upwell:
 class Peer:
     """One of tests/bench/peers: a process per step, with a Qdrant of its own that lives through all of them."""
 
-    def __init__(self, name: str, home: Path, docs: Path, endpoint: str, python: Path) -> None:
+    def __init__(
+        self, name: str, home: Path, docs: Path, endpoint: str, python: Path, *, running: bool = False
+    ) -> None:
         self.name = name
+        self._running = running
         self._home, self._docs, self._endpoint, self._python = home, docs, endpoint, python
         home.mkdir(parents=True, exist_ok=True)
         port = free_port()
@@ -195,12 +202,14 @@ class Peer:
         script = Path(__file__).parent / "peers" / f"with_{self.name}.py"
         words = [str(self._python), str(script), str(self._docs), self._endpoint, self._url, str(self._home / "state")]
         quiet = {"ANONYMIZED_TELEMETRY": "false", "DO_NOT_TRACK": "1", "HAYSTACK_TELEMETRY_ENABLED": "false"}
-        started = time.perf_counter()
+        started = time.time()
         with (self._home / "log").open("ab") as log:
             process = subprocess.Popen(words, env=environment(**quiet), stdout=log, stderr=log)
             with Sampled(process.pid) as sampled:
                 _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+        if self._running:
+            started = (self._home / "imported").stat().st_mtime
+        seconds = time.time() - started
         if status:
             raise SystemExit(f"{self.name} failed:\n{(self._home / 'log').read_text()[-3000:]}")
         return seconds, usage.ru_utime + usage.ru_stime, max(sampled.peak_mb, usage.ru_maxrss / 1024)
@@ -252,10 +261,12 @@ class Sampled:
         self._sample()
 
     def _run(self) -> None:
-        while not self._end.wait(1.0):  # reading the memory of a dozen processes takes a while
-            self._sample()
+        looks = 0
+        while not self._end.wait(1.0):
+            looks += 1
+            self._sample(memory=looks % MEMORY_EVERY == 0)
 
-    def _sample(self) -> None:
+    def _sample(self, *, memory: bool = True) -> None:
         total = 0.0
         for process in family(self._pid):
             try:
@@ -263,7 +274,7 @@ class Sampled:
                 key = (process.pid, process.create_time())
                 self._names[key] = named(process.cmdline())  # the last one: a fork has its template's at first
                 self._seen[key] = times.user + times.system
-                total += process.memory_full_info().pss
+                total += process.memory_full_info().pss if memory else 0
             except psutil.Error:
                 continue
         self.peak_mb = max(self.peak_mb, total / 2**20)
@@ -319,7 +330,7 @@ def _measured(name: str, home: Path, options: argparse.Namespace) -> list[Row]:
     runner: Any = (
         Upwell(home, docs, endpoint.url, options.workers)
         if name == "upwell"
-        else Peer(name, home, docs, endpoint.url, _python_of(name, options.python))
+        else Peer(name, home, docs, endpoint.url, _python_of(name, options.python), running=options.running)
     )
     rows = []
     try:
@@ -384,7 +395,7 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--rpm", type=int, help="requests a minute that the endpoint allows")
     parser.add_argument("--only", help=f"systems, comma separated: upwell, {', '.join(PEERS)}, {UNSTRUCTURED}")
     parser.add_argument("--processes", action="store_true", help="print the CPU seconds of each of Upwell's processes")
-    parser.add_argument("--running", action="store_true", help="Upwell runs already when the files come")
+    parser.add_argument("--running", action="store_true", help="without anybody's start and imports")
     parser.add_argument("--steps", help="first words of the steps to run, comma separated")
     parser.add_argument("--workers", type=int, help="index workers of Upwell")
     parser.add_argument("--kill", type=float, help="before the cold run, kill -9 everything at this share of the files")

@@ -19,6 +19,7 @@ from cocoindex.resources.schema import VectorSchema
 from qdrant_client.models import PointStruct
 
 folder, embeddings_url, qdrant_url, state = sys.argv[1:]
+Path(state).with_name("imported").touch()
 Path(state).mkdir(parents=True, exist_ok=True)
 STORE = coco.ContextKey("store")
 client = openai.AsyncOpenAI(base_url=embeddings_url, api_key="none")

@@ -18,6 +18,7 @@ from haystack.utils import Secret
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
 folder, embeddings_url, qdrant_url, state = sys.argv[1:]
+Path(state).with_name("imported").touch()
 store = QdrantDocumentStore(url=qdrant_url, index="docs", embedding_dim=384)
 pipeline = Pipeline()
 pipeline.add_component("convert", TextFileToDocument())

@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, VectorParams
 
 folder, embeddings_url, qdrant_url, state = sys.argv[1:]
+Path(state).with_name("imported").touch()
 Path(state).mkdir(parents=True, exist_ok=True)
 client = QdrantClient(url=qdrant_url, check_compatibility=False)
 if not client.collection_exists("docs"):

