@@ -39,5 +39,10 @@ def _bound_to(parent: int) -> Callable[[], None]:
 
 
 def end_like_ctrl_c() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: whatever was begun is finished in order."""
+    """Let SIGTERM end this process as Ctrl-C does: whatever was begun is finished in order.
+
+    Ctrl-C itself as well: a shell starts what it puts in the background with SIGINT ignored, and whatever is executed
+    from there ignores it in turn, so that a test could not send it to anything.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
