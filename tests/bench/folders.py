@@ -10,6 +10,7 @@ python -m tests.bench folders hint [SAVES]       close() of a saved file to its 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from ops.cli.processes import OBJECTS_BETWEEN_COLLECTIONS
 from producers.follow import Follower
 from producers.roots import Root
 from producers.settings import WatcherSettings
@@ -141,6 +143,8 @@ def scan(home: Path, files: int = 20_000) -> None:
 
 def _beside_find(docs: Path, data: Path) -> None:
     """Print the seconds of scans and of finds over the same tree, in turn, warm; the first of each does not count."""
+    gc.freeze()  # as the template does, from which the watcher is forked
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as the watcher does itself
     engine = schema.open_ledger(f"sqlite:///{data / 'ledger.db'}")
     root = Root("docs", docs)
     follower = Follower(root, WatcherSettings(), engine, lambda *_: None, lambda *_: None)
